@@ -1,0 +1,212 @@
+"""The seams of the product: what a source, a format, a destination, a store and a ledger promise.
+
+Not in any seam: retries, logging, limits, credentials. Those are wrappers and drivers, put together
+in ``wiring``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from exporter.model import (
+        Branch,
+        Finding,
+        Key,
+        Package,
+        Range,
+        Receipt,
+        Rendering,
+        Seal,
+    )
+
+
+class Column(Protocol):
+    """One column of a block as JSON text, one fragment for each row, in row order.
+
+    Fragments are UTF-8 and hold no raw line feed, so that a record stays on one line.
+    Raises ValueError when a value cannot be rendered.
+    """
+
+    def json(self) -> Sequence[bytes]:
+        """Each value as the JSON it is: number, string, boolean, null, or a JSON column's own text."""
+        ...
+
+    def strings(self) -> Sequence[bytes]:
+        """Each value as a JSON string, or null: what a field with one fixed type needs."""
+        ...
+
+    def instants(self) -> Sequence[bytes]:
+        """Each value as an RFC 3339 UTC time in a JSON string. For the time column alone."""
+        ...
+
+
+class Block(Protocol):
+    """Some neighbouring records of one branch of one range, column-wise, in range order."""
+
+    @property
+    def branch(self) -> Branch:
+        """The branch that all these records belong to."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The columns that were asked for, by their names in the source, in the source's order."""
+        ...
+
+    def __len__(self) -> int:
+        """How many records."""
+        ...
+
+    def key(self, index: int) -> Key:
+        """The key of one record. Two neighbours may have equal keys; blocks end between different ones."""
+        ...
+
+    def id(self, index: int) -> str:
+        """The id of one record, as the source's users know it."""
+        ...
+
+    def slice(self, start: int, stop: int) -> Block:
+        """A part of this block."""
+        ...
+
+    def belongs_to(self, account: str) -> bool:
+        """Whether every record's account equals this one, byte by byte."""
+        ...
+
+    def raw(self, index: int) -> bytes:
+        """All of one record in some readable form. Never fails, whatever the record holds."""
+        ...
+
+
+class Source(Protocol):
+    """The database where audit records live, read with the right to select and no other.
+
+    Every method raises SourceError (SourceBusy, SourceChanged) with a hint. Safe to use from several
+    threads: each reading has a connection of its own.
+    """
+
+    def now(self) -> datetime:
+        """The source's clock."""
+        ...
+
+    def identity(self) -> str:
+        """Which database this is, in words for a person."""
+        ...
+
+    def columns(self) -> Sequence[str]:
+        """The names of the columns, in the source's order."""
+        ...
+
+    def seal(self, previous: Seal | None = None) -> Seal:
+        """Fix what is visible for good at this moment: at least all that was before the call.
+
+        Raises SourceChanged if the source is not the one ``previous`` was taken from or went back.
+        """
+        ...
+
+    def holds(self, seal: Seal) -> bool:
+        """Whether the source is still the one this seal was taken from and has reached it."""
+        ...
+
+    def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Iterator[tuple[int, Block]]:
+        """Every record of the ranges, as (index of its range, block): same range, same records, always.
+
+        Checks first, on the connection it reads with, that the source holds each range's seal
+        (SourceChanged). ``columns`` limits what blocks carry; None is all of them. Several ranges may
+        be answered by one ordered scan; each range's blocks come in its order.
+        """
+        ...
+
+    def quiet_until(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime:
+        """A moment in [start, end] before which the account has no record on time from ``start`` on.
+
+        Lets a long catch-up pass over empty windows in one step; ``start`` is always a right answer.
+        """
+        ...
+
+    def settings(self, query: str) -> Iterable[str]:
+        """The first column of a query's rows: one export's settings each, as JSON text."""
+        ...
+
+    def check(self, accounts: Sequence[str]) -> Sequence[Finding]:
+        """Look for what would stop or slow down an export, without changing anything."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class Format(Protocol):
+    """Turns blocks into JSON lines; compiled once from a mapping."""
+
+    columns: Sequence[str] | None
+    """The source columns it needs; None is all of them."""
+
+    def encode(self, block: Block) -> bytes:
+        """One JSON object per record, each followed by a line feed; nothing else contains one.
+
+        Raises ValueError when any record cannot be rendered; the caller then goes record by record.
+        """
+        ...
+
+
+class ObjectStore(Protocol):
+    """A driver for one kind of storage: S3, a directory, memory."""
+
+    name: str
+    """Canonical: two spellings of one bucket have one name, two buckets never share one."""
+
+    def put(self, package: Package, progress: Callable[[int], None]) -> Receipt:
+        """Create the object ``package.name`` whole, or not at all; never replace one. Exactly one try.
+
+        ``progress`` is told how many more bytes are on their way.
+        Raises ObjectExists, NotSent, Refused or OutcomeUnknown, as ``errors`` defines them.
+        """
+        ...
+
+    def check(self, probe: str) -> Sequence[Finding]:
+        """Write a real object under ``probe``, with the headers of production and no other right."""
+        ...
+
+
+class Destination(Protocol):
+    """Where packages go."""
+
+    store: str
+    """The store's canonical name, as attempts record it."""
+
+    prefix: str
+    """What object names here begin with; empty or ending in a slash."""
+
+    def claim(self, account: str) -> str:
+        """The one place of this account's names; raises ConfigError if they cannot exist here."""
+        ...
+
+    def deliver(self, package: Package, progress: Callable[[int], None]) -> Receipt:
+        """One try. Raises DeliveryError: ObjectExists, NotSent, Refused or OutcomeUnknown."""
+        ...
+
+    def check(self) -> Sequence[Finding]:
+        """Prove that a delivery would succeed, as far as that can be proven without one."""
+        ...
+
+
+class Clock(Protocol):
+    """The local clock."""
+
+    def __call__(self) -> datetime:
+        """Now, in UTC."""
+        ...
+
+
+class FormatCompiler(Protocol):
+    """Makes a format from the settings stored in a plan."""
+
+    def __call__(self, rendering: Rendering) -> Format:
+        """The format."""
+        ...
