@@ -1,0 +1,293 @@
+"""Archive files as consumers read them, and what is left when one cannot be written."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import resource
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter import archive
+from exporter.archive import ArchiveWriter, content_type, suffix
+from exporter.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from io import BufferedRandom
+
+    from exporter.model import Content
+
+MEMBER = "audit_acme_20261119T040000Z.json"
+LINES = [b'{"n":%d,"text":"a, b"}\n' % n for n in range(1000)]
+KINDS = ["zip", "gzip"]
+BODIES = ["ndjson", "json_array"]
+
+
+def write(path: Path, chunks: Iterable[bytes], *, kind: str = "zip", body: str = "ndjson") -> Content:
+    with ArchiveWriter(path, kind=kind, body=body, member=MEMBER) as writer:
+        for chunk in chunks:
+            writer.write(chunk, chunk.count(b"\n"))
+        return writer.finish(late=2, bad=1)
+
+
+def write_and_finish(writer: ArchiveWriter, chunk: bytes) -> Content:
+    writer.write(chunk, 1)
+    return writer.finish(late=0, bad=0)
+
+
+def read(path: Path, kind: str) -> bytes:
+    if kind == "gzip":
+        return gzip.decompress(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        assert file.testzip() is None
+        return file.read(MEMBER)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lines", [LINES, LINES[:1], []], ids=["many", "one", "none"])
+def test_an_ndjson_member_is_the_lines_as_they_came(tmp_path: Path, kind: str, lines: list[bytes]) -> None:
+    write(tmp_path / "file", lines, kind=kind)
+    assert read(tmp_path / "file", kind) == b"".join(lines)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("chunks", "member"),
+    [
+        ([], b"[]\n"),
+        ([b""], b"[]\n"),
+        ([b"{}\n"], b"[\n{}\n]\n"),
+        ([b'{"a":1}\n{"a":2}\n', b"", b'{"a":3}\n'], b'[\n{"a":1},\n{"a":2},\n{"a":3}\n]\n'),
+    ],
+)
+def test_a_json_array_has_one_record_per_line(
+    tmp_path: Path, kind: str, chunks: list[bytes], member: bytes
+) -> None:
+    write(tmp_path / "file", chunks, kind=kind, body="json_array")
+    assert read(tmp_path / "file", kind) == member
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("body", BODIES)
+def test_the_content_measured_is_that_of_the_file(tmp_path: Path, kind: str, body: str) -> None:
+    path = tmp_path / "file"
+    content = write(path, [b"".join(LINES[:600]), b"".join(LINES[600:])], kind=kind, body=body)
+    member = read(path, kind)
+    assert (content.count, content.late, content.bad) == (1000, 2, 1)
+    assert content.content_bytes == len(member)
+    assert content.content_sha256 == hashlib.sha256(member).hexdigest()
+    assert content.archive_bytes == path.stat().st_size
+    assert content.archive_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    cuts=st.lists(st.integers(0, len(LINES)), max_size=20).map(sorted),
+    kind=st.sampled_from(KINDS),
+    body=st.sampled_from(BODIES),
+)
+def test_how_lines_are_cut_into_chunks_changes_nothing_in_the_member(
+    cuts: list[int], kind: str, body: str
+) -> None:
+    bounds = zip([0, *cuts], [*cuts, len(LINES)], strict=True)
+    chunks = [b"".join(LINES[start:stop]) for start, stop in bounds]
+    records = [json.loads(line) for line in LINES]
+    with TemporaryDirectory() as folder:
+        whole = write(Path(folder) / "whole", [b"".join(LINES)], kind=kind, body=body)
+        cut = write(Path(folder) / "cut", chunks, kind=kind, body=body)
+        member = read(Path(folder) / "cut", kind)
+    assert cut.content_sha256 == whole.content_sha256
+    assert records == (
+        json.loads(member) if body == "json_array" else list(map(json.loads, member.splitlines()))
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_chunks_give_the_same_bytes(tmp_path: Path, kind: str) -> None:
+    assert write(tmp_path / "one", LINES, kind=kind) == write(tmp_path / "two", LINES, kind=kind)
+
+
+def test_the_local_header_of_a_zip_tells_everything(tmp_path: Path) -> None:
+    content = write(tmp_path / "file", LINES)
+    data = (tmp_path / "file").read_bytes()
+    fields = struct.unpack("<4s5H3I2H", data[:30])
+    crc32 = zlib.crc32(b"".join(LINES))
+    deflated_bytes = data.index(b"PK\1\2") - 30 - len(MEMBER)
+    no_flags, deflate, midnight, first_of_1980, no_extra = 0, 8, 0, 0x21, 0
+    assert fields == (
+        *(b"PK\3\4", 20, no_flags, deflate, midnight, first_of_1980),
+        *(crc32, deflated_bytes, content.content_bytes, len(MEMBER), no_extra),
+    )
+    assert data[30 : 30 + len(MEMBER)] == MEMBER.encode()
+
+
+def test_a_zip_has_one_plain_member_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path / "file", LINES)
+    with zipfile.ZipFile(tmp_path / "file") as file:
+        (member,) = file.infolist()
+        assert (file.comment, member.comment, member.extra) == (b"", b"", b"")
+    assert member.filename == MEMBER
+    assert member.date_time == (1980, 1, 1, 0, 0, 0)
+    assert member.external_attr >> 16 == stat.S_IFREG | 0o644
+    assert member.create_version == member.extract_version == 20
+    assert (member.header_offset, member.internal_attr, member.flag_bits) == (0, 0, 0)
+
+
+def test_a_gzip_header_holds_no_time_and_no_name(tmp_path: Path) -> None:
+    write(tmp_path / "file", LINES, kind="gzip")
+    assert (tmp_path / "file").read_bytes()[:10] == b"\x1f\x8b\x08\0\0\0\0\0\x04\xff"
+
+
+def test_each_kind_of_archive_has_its_suffix_and_media_type() -> None:
+    assert [suffix(kind) for kind in KINDS] == [".zip", ".jsonl.gz"]
+    assert [content_type(kind) for kind in KINDS] == ["application/zip", "application/x-ndjson"]
+
+
+def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:
+    write(tmp_path / "file", LINES)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_a_zip_takes_what_its_32_bit_sizes_can_tell_and_refuses_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_ZIP_MAX_BYTES", len(b"".join(LINES)))
+    write(tmp_path / "fits", LINES)
+    with pytest.raises(WorkspaceError, match="do not fit") as refused:
+        write(tmp_path / "file", [*LINES, b"\n"])
+    assert "part_limit" in refused.value.hint
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_zip_whose_deflated_bytes_are_too_many_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_ZIP_MAX_BYTES", 80)
+    with pytest.raises(WorkspaceError, match="do not fit"):
+        write(tmp_path / "file", [os.urandom(70)])
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """No thread and no file descriptor more than before."""
+    threads, descriptors = threading.enumerate(), sorted(Path("/proc/self/fd").iterdir())
+    yield
+    assert threading.enumerate() == threads
+    assert sorted(Path("/proc/self/fd").iterdir()) == descriptors
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """The operating system refuses to let any file grow beyond 64 KiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunks", [2, 40], ids=["seen by finish", "seen by write"])
+def test_a_file_that_may_not_grow_is_an_error_that_leaves_nothing(
+    tmp_path: Path, kind: str, chunks: int
+) -> None:
+    with small_files(), nothing_left(), pytest.raises(WorkspaceError, match="File too large") as refused:
+        write(tmp_path / "file", [os.urandom(50_000)] * chunks, kind=kind)
+    assert "ulimit" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000], ids=["when the file is completed", "on the way"])
+def test_a_full_disk_is_an_error_that_leaves_nothing(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> BufferedRandom:
+        path.touch()
+        return Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr(archive, "_create", full)
+    with nothing_left(), pytest.raises(WorkspaceError, match="No space left") as refused:
+        write(tmp_path / "file", [os.urandom(size)])
+    assert "room" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_chunk_that_failed_spoils_the_archive_even_if_there_is_room_again(tmp_path: Path) -> None:
+    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+        with small_files(), pytest.raises(WorkspaceError):
+            write_and_finish(writer, os.urandom(200_000))
+        with pytest.raises(WorkspaceError):
+            write_and_finish(writer, LINES[0])
+
+
+def test_a_file_that_exists_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"another run's")
+    with nothing_left(), pytest.raises(WorkspaceError, match="File exists") as refused:
+        write(tmp_path / "file", LINES)
+    assert "run" in refused.value.hint
+    assert (tmp_path / "file").read_bytes() == b"another run's"
+
+
+def test_a_missing_workspace_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="No such file") as refused:
+        write(tmp_path / "missing" / "file", LINES)
+    assert "Create the workspace folder" in refused.value.hint
+
+
+def test_an_error_of_the_caller_removes_the_file_and_comes_through(tmp_path: Path) -> None:
+    def fail() -> Iterator[bytes]:
+        yield from LINES
+        raise ZeroDivisionError
+
+    with nothing_left(), pytest.raises(ZeroDivisionError):
+        write(tmp_path / "file", fail())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_was_never_finished_is_removed(tmp_path: Path) -> None:
+    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+        writer.write(LINES[0], 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_archive_leaves_no_thread_and_no_open_file(tmp_path: Path) -> None:
+    with nothing_left():
+        write(tmp_path / "file", LINES)
+
+
+def test_an_encoder_waits_for_a_slow_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, compressed, backlog = 0, 0, 0
+    encoder_done = threading.Event()
+    shape = archive._Ndjson.add
+
+    def slow(body: archive._Ndjson, lines: bytes) -> bytes:
+        nonlocal compressed, backlog
+        encoder_done.wait(timeout=0.2 if not compressed else 0)  # an encoder that never waits is done by then
+        backlog = max(backlog, written - compressed)
+        compressed += 1
+        return shape(body, lines)
+
+    monkeypatch.setattr(archive._Ndjson, "add", slow)
+    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+        for line in LINES:
+            writer.write(line, 1)
+            written += 1
+        encoder_done.set()
+        writer.finish(late=0, bad=0)
+    assert compressed == len(LINES)
+    assert backlog <= archive._QUEUED_CHUNKS + 1
