@@ -1,0 +1,180 @@
+"""The ledger's values as table rows and back. Every field by name, so that a forgotten one fails."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from exporter.ledger.storage import RunRecord
+from exporter.model import (
+    Attempt,
+    BadRecord,
+    Content,
+    Export,
+    Failure,
+    Lane,
+    LaneKind,
+    Outcome,
+    Plan,
+    PlanState,
+    Range,
+    Rendering,
+    SealedWindow,
+    Stamp,
+    Window,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import sqlalchemy as sa
+
+    from exporter.model import Key
+
+Row = dict[str, Any]
+
+
+def _plain(value: object, *, without: tuple[str, ...] = ()) -> Row:
+    return {name: getattr(value, name) for name in type(value).__slots__ if name not in without}  # type: ignore[attr-defined]
+
+
+def _fields(row: sa.Row[Any]) -> Row:
+    return dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a dictionary
+
+
+def _key(value: list[Any] | None) -> Key | None:
+    return None if value is None else (value[0], value[1])
+
+
+def _stamp(row: Row) -> Stamp | None:
+    time, number = row.pop("stamp_time"), row.pop("stamp_number")
+    return None if time is None else Stamp(time, number)
+
+
+def export_row(export: Export) -> Row:
+    """An export as a row of `exports`."""
+    stamp, failure = export.stamp, export.failure
+    return {
+        **_plain(export, without=("stamp", "failure")),
+        "stamp_time": stamp.time if stamp else None,
+        "stamp_number": stamp.number if stamp else None,
+        "failure": failure.message if failure else None,
+        "failure_hint": failure.hint if failure else None,
+        "failed_at": failure.at if failure else None,
+    }
+
+
+def export_of(row: sa.Row[Any]) -> Export:
+    """The export that a row of `exports` holds."""
+    fields = _fields(row)
+    message, hint, at = fields.pop("failure"), fields.pop("failure_hint"), fields.pop("failed_at")
+    failure = None if message is None else Failure(message, hint, at)
+    return Export(stamp=_stamp(fields), failure=failure, **fields)
+
+
+def lane_row(lane: Lane) -> Row:
+    """A lane as a row of `lanes`."""
+    return _plain(lane)
+
+
+def lane_of(row: sa.Row[Any]) -> Lane:
+    """The lane that a row of `lanes` holds."""
+    fields = _fields(row)
+    fields["kind"] = LaneKind(fields["kind"])
+    fields["last_key"] = _key(fields["last_key"])
+    fields["sequences"] = tuple(fields["sequences"])
+    fields["requested"] = tuple(fields["requested"])
+    return Lane(**fields)
+
+
+def plan_row(plan: Plan) -> Row:
+    """A plan as a row of `plans`."""
+    return {
+        **_plain(plan, without=("range", "rendering", "stamp", "content")),
+        "account": plan.range.account,
+        "window_start": plan.range.window.start,
+        "window_end": plan.range.window.end,
+        "previous_seal": plan.range.previous,
+        "seal": plan.range.seal,
+        "first_window": plan.range.first,
+        "after_key": plan.range.after,
+        "last_key": plan.range.last,
+        "rendering": _rendering(plan.rendering),
+        "stamp_time": plan.stamp.time,
+        "stamp_number": plan.stamp.number,
+        "content": asdict(plan.content),
+    }
+
+
+def plan_of(row: sa.Row[Any]) -> Plan:
+    """The plan that a row of `plans` holds."""
+    fields = _fields(row)
+    range_ = Range(
+        account=fields.pop("account"),
+        window=Window(fields.pop("window_start"), fields.pop("window_end")),
+        seal=fields.pop("seal"),
+        previous=fields.pop("previous_seal"),
+        first=fields.pop("first_window"),
+        after=_key(fields.pop("after_key")),
+        last=_key(fields.pop("last_key")),
+    )
+    stamp = Stamp(fields.pop("stamp_time"), fields.pop("stamp_number"))
+    fields["state"] = PlanState(fields["state"])
+    fields["hashes"] = tuple(fields["hashes"])
+    fields["content"] = Content(**fields["content"])
+    fields["rendering"] = _rendering_of(fields["rendering"])
+    return Plan(range=range_, stamp=stamp, **fields)
+
+
+def _rendering(rendering: Rendering) -> Row:
+    # A list, because the order of the fields is part of the format and sorted keys would lose it.
+    fields = rendering.fields
+    triples = None if fields is None else [[name, how, column] for name, (how, column) in fields.items()]
+    return {**_plain(rendering), "fields": triples}
+
+
+def _rendering_of(value: Mapping[str, Any]) -> Rendering:
+    triples = value["fields"]
+    fields = None if triples is None else {name: (how, column) for name, how, column in triples}
+    return Rendering(**{**value, "fields": fields})
+
+
+def attempt_row(attempt: Attempt) -> Row:
+    """An attempt as a row of `attempts`."""
+    return {**_plain(attempt), "content": asdict(attempt.content)}
+
+
+def attempt_of(row: sa.Row[Any]) -> Attempt:
+    """The attempt that a row of `attempts` holds."""
+    fields = _fields(row)
+    del fields["number"]
+    fields["content"] = Content(**fields["content"])
+    fields["outcome"] = Outcome(fields["outcome"])
+    return Attempt(**fields)
+
+
+def window_row(window: SealedWindow) -> Row:
+    """A sealed window as a row of `windows`."""
+    return _plain(window)
+
+
+def window_of(row: sa.Row[Any]) -> SealedWindow:
+    """The sealed window that a row of `windows` holds."""
+    fields = _fields(row)
+    del fields["number"]
+    return SealedWindow(**fields)
+
+
+def bad_record_of(row: sa.Row[Any]) -> BadRecord:
+    """The bad record that a row of `bad_records` holds."""
+    return BadRecord(row.id, row.reason, row.length, row.body)
+
+
+def run_row(run: RunRecord) -> Row:
+    """A run as a row of `runs`."""
+    return _plain(run)
+
+
+def run_of(row: sa.Row[Any]) -> RunRecord:
+    """The run that a row of `runs` holds."""
+    return RunRecord(**_fields(row))

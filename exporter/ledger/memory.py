@@ -1,0 +1,217 @@
+"""A ledger's rows in memory: for simulations, dry runs, and nothing that has to outlive the process."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
+
+from exporter.model import PlanState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from exporter.ledger.storage import Rows, RunRecord, Storage
+    from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class MemoryRows:
+    """All rows, in dictionaries of frozen values; every change notes how to undo it."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], object]] = []
+        self._meta = {"ledger_id": uuid4().hex}
+        self._exports: dict[str, Export] = {}
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._plans: dict[str, Plan] = {}
+        self._open: dict[str, Plan] = {}
+        self._attempts: dict[str, tuple[Attempt, ...]] = {}
+        self._windows: dict[str, tuple[SealedWindow, ...]] = {}
+        self._bad: dict[str, tuple[BadRecord, ...]] = {}
+        self._runs: dict[str, RunRecord] = {}
+
+    def _set(self, rows: dict[K, V], key: K, value: V | None) -> None:
+        before = rows.get(key)
+        if value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = value
+        if before is None:
+            self._undo.append(lambda: rows.pop(key, None))
+        else:
+            self._undo.append(lambda: rows.__setitem__(key, before))
+
+    def commit(self) -> None:
+        """Forget how to undo."""
+        self._undo.clear()
+
+    def roll_back(self) -> None:
+        """Undo every change since the last commit, newest first."""
+        while self._undo:
+            self._undo.pop()()
+
+    def ledger_id(self) -> str:  # noqa: D102 - promises are in Rows
+        return self._meta["ledger_id"]
+
+    def set_ledger_id(self, value: str) -> None:  # noqa: D102
+        self._set(self._meta, "ledger_id", value)
+
+    def export(self, name: str) -> Export | None:  # noqa: D102
+        return self._exports.get(name)
+
+    def export_by_claim(self, claim: str) -> Export | None:  # noqa: D102
+        return next((row for row in self._exports.values() if row.claim == claim), None)
+
+    def exports(self) -> list[Export]:  # noqa: D102
+        return sorted(self._exports.values(), key=lambda row: row.name)
+
+    def insert_export(self, export: Export) -> None:  # noqa: D102
+        self._set(self._exports, export.name, export)
+
+    def update_export(self, export: Export) -> None:  # noqa: D102
+        self._set(self._exports, export.name, export)
+
+    def rename_export(self, name: str, new_name: str) -> None:  # noqa: D102
+        self._set(self._exports, new_name, replace(self._exports[name], name=new_name))
+        self._set(self._exports, name, None)
+        for lane in self.lanes(name):
+            self._set(self._lanes, (name, lane.id), None)
+            self.insert_lane(replace(lane, export=new_name))
+        for plan in [plan for plan in self._plans.values() if plan.export == name]:
+            self.update_plan(replace(plan, export=new_name))
+        self._set(self._open, name, None)
+        windows = tuple(replace(row, export=new_name) for row in self._windows.get(name, ()))
+        self._set(self._windows, new_name, windows)
+        self._set(self._windows, name, None)
+
+    def lane(self, export: str, lane: str) -> Lane | None:  # noqa: D102
+        return self._lanes.get((export, lane))
+
+    def lanes(self, export: str | None = None) -> list[Lane]:  # noqa: D102
+        return [row for row in self._lanes.values() if export in (None, row.export)]
+
+    def insert_lane(self, lane: Lane) -> None:  # noqa: D102
+        self._set(self._lanes, (lane.export, lane.id), lane)
+
+    def update_lane(self, lane: Lane) -> None:  # noqa: D102
+        self._set(self._lanes, (lane.export, lane.id), lane)
+
+    def plan(self, plan_id: str) -> Plan | None:  # noqa: D102
+        return self._plans.get(plan_id)
+
+    def open_plans(self, export: str | None = None) -> list[Plan]:  # noqa: D102
+        if export is None:
+            return list(self._open.values())
+        plan = self._open.get(export)
+        return [] if plan is None else [plan]
+
+    def plan_by_sequence(self, export: str, sequence: int) -> Plan | None:  # noqa: D102
+        found = (
+            row
+            for row in self._plans.values()
+            if (row.export, row.sequence) == (export, sequence) and row.state is not PlanState.ABANDONED
+        )
+        return next(found, None)
+
+    def insert_plan(self, plan: Plan) -> None:  # noqa: D102
+        self.update_plan(plan)
+
+    def update_plan(self, plan: Plan) -> None:  # noqa: D102
+        self._set(self._plans, plan.id, plan)
+        if plan.state is PlanState.OPEN:
+            self._set(self._open, plan.export, plan)
+        elif plan.export in self._open:
+            self._set(self._open, plan.export, None)
+
+    def attempts(self, plan_id: str) -> list[Attempt]:  # noqa: D102
+        return list(self._attempts.get(plan_id, ()))
+
+    def insert_attempt(self, attempt: Attempt) -> None:  # noqa: D102
+        self._set(self._attempts, attempt.plan, (*self._attempts.get(attempt.plan, ()), attempt))
+
+    def update_attempt(self, attempt: Attempt) -> None:  # noqa: D102
+        rows = self._attempts[attempt.plan]
+        self._set(
+            self._attempts, attempt.plan, tuple(attempt if row.id == attempt.id else row for row in rows)
+        )
+
+    def insert_window(self, window: SealedWindow) -> None:  # noqa: D102
+        self._set(self._windows, window.export, (*self._windows.get(window.export, ()), window))
+
+    def last_window_before(self, export: str, moment: datetime) -> SealedWindow | None:  # noqa: D102
+        rows = self._windows.get(export, ())
+        return next((row for row in reversed(rows) if row.committed_at < moment), None)
+
+    def insert_bad_records(self, plan_id: str, records: Iterable[BadRecord]) -> None:  # noqa: D102
+        self._set(self._bad, plan_id, tuple(records))
+
+    def bad_records(self, plan_id: str) -> list[BadRecord]:  # noqa: D102
+        return list(self._bad.get(plan_id, ()))
+
+    def insert_run(self, run: RunRecord) -> None:  # noqa: D102
+        self._set(self._runs, run.id, run)
+
+    def update_run(self, run: RunRecord) -> None:  # noqa: D102
+        self._set(self._runs, run.id, run)
+
+    def last_run(self) -> RunRecord | None:  # noqa: D102
+        return max(self._runs.values(), key=lambda row: row.started_at, default=None)
+
+
+class MemoryStorage:
+    """Rows in memory with real transactions: one at a time, all or nothing."""
+
+    def __init__(self) -> None:
+        self._rows = MemoryRows()
+        self._lock = threading.RLock()
+
+    @classmethod
+    def copy_of(cls, storage: Storage, exports: Iterable[str]) -> MemoryStorage:
+        """What another ledger knows of some exports, free to be changed without a trace."""
+        copy = cls()
+        with storage.reading() as rows:
+            for name in exports:
+                copy._take(rows, name)
+        copy._rows.commit()
+        return copy
+
+    def _take(self, rows: Rows, name: str) -> None:
+        export = rows.export(name)
+        if export is None:
+            return
+        self._rows.insert_export(export)
+        for lane in rows.lanes(name):
+            self._rows.insert_lane(lane)
+        for sequence in range(1, export.sequence + 1):
+            plan = rows.plan_by_sequence(name, sequence)
+            if plan is not None:
+                self._rows.insert_plan(plan)
+        for plan in rows.open_plans(name):
+            for attempt in rows.attempts(plan.id):
+                self._rows.insert_attempt(attempt)
+
+    @contextmanager
+    def writing(self) -> Iterator[MemoryRows]:
+        """A transaction."""
+        with self._lock:
+            try:
+                yield self._rows
+            except BaseException:
+                self._rows.roll_back()
+                raise
+            self._rows.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[MemoryRows]:
+        """One consistent view."""
+        with self._lock:
+            yield self._rows
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,226 @@
+"""What a person asks of the ledger: pause, resume, rename, backfill, replay, restore, accept a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from exporter.errors import ConfigError, Conflict, ExportError
+from exporter.model import LIVE_LANE, Lane, LaneKind, PlanState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from exporter.interfaces import Clock
+    from exporter.ledger.rules import Ledger
+    from exporter.ledger.storage import Rows, Storage
+    from exporter.model import Export, Plan, Seal, Window
+
+
+class Requests:
+    """A person's commands; each is one transaction, and each can be given twice without harm."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    def pause(self, name: str) -> None:
+        """No new plan from now on; an open one is still finished."""
+        with self._ledger.writing() as rows:
+            rows.update_export(replace(_known(rows, name), paused=True))
+
+    def resume(self, name: str) -> bool:
+        """Go on after a pause, a block or an alarm. True if the open plan will be made anew.
+
+        A plan that cannot have landed anywhere is given up: its range is planned again, with present
+        settings and a name from now on. One that may have landed stays as it is, for good.
+        """
+        with self._ledger.writing() as rows:
+            export = replace(
+                _known(rows, name), paused=False, stopped="", tries=0, blocked_until=None, failure=None
+            )
+            plan = next(iter(rows.open_plans(name)), None)
+            again = plan is not None and not any(
+                attempt.outcome.may_have_landed for attempt in rows.attempts(plan.id)
+            )
+            if plan is not None and again:
+                rows.update_plan(replace(plan, state=PlanState.ABANDONED))
+                # Nobody ever saw its number, and numbers without gaps are what an auditor counts.
+                export = replace(export, sequence=plan.sequence - 1, names_from=self._clock())
+            rows.update_export(replace(export, version=export.version + 1))
+            return again
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give an export another name; its watermark, plans and object names stay."""
+        with self._ledger.writing() as rows:
+            export = _known(rows, name)
+            if rows.export(new_name) is not None:
+                raise ConfigError(f"there is an export named '{new_name}' already")
+            rows.rename_export(name, new_name)
+            rows.update_export(replace(export, name=new_name, version=export.version + 1))
+
+    def backfill(self, name: str, window: Window, seal: Seal, *, redeliver: bool) -> Lane:
+        """Ask for a past range, or find the same request again where it was left.
+
+        Without ``redeliver`` a range that live delivery covers, or an earlier backfill, is refused.
+        """
+        with self._ledger.writing() as rows:
+            export = _known(rows, name)
+            earlier = [lane for lane in rows.lanes(name) if lane.kind is LaneKind.BACKFILL]
+            for lane in earlier:
+                same = (lane.start, lane.until, lane.redeliver) == (window.start, window.end, redeliver)
+                if same and not lane.done:
+                    return lane
+            if not redeliver:
+                _refuse_repeats(export, window, earlier)
+            lane = Lane(
+                export=name,
+                id=f"backfill-{len(earlier) + 1}",
+                kind=LaneKind.BACKFILL,
+                watermark=window.start,
+                seal=seal if redeliver else export.begin_seal,
+                start=window.start,
+                until=window.end,
+                redeliver=redeliver,
+            )
+            rows.insert_lane(lane)
+            rows.update_export(replace(export, version=export.version + 1))
+            return lane
+
+    def replay(self, name: str, sequences: tuple[int, ...]) -> Lane:
+        """Ask for earlier objects again, or find the same unfinished request."""
+        with self._ledger.writing() as rows:
+            export = _known(rows, name)
+            earlier = [lane for lane in rows.lanes(name) if lane.kind is LaneKind.REPLAY]
+            for lane in earlier:
+                if not lane.done and lane.requested == sequences:
+                    return lane
+            for sequence in sequences:
+                _delivered(rows, name, sequence)
+            lane = Lane(
+                export=name,
+                id=f"replay-{len(earlier) + 1}",
+                kind=LaneKind.REPLAY,
+                watermark=export.begin,
+                seal=export.begin_seal,
+                sequences=sequences,
+                requested=sequences,
+            )
+            rows.insert_lane(lane)
+            rows.update_export(replace(export, version=export.version + 1))
+            return lane
+
+    def accept_source(
+        self, name: str, moment: datetime, fallback: Seal, holds: Callable[[Seal], bool]
+    ) -> Accepted:
+        """Go on with a source that is not what it was: back to the last window sealed before then.
+
+        Where the source does not hold that window's seal either (a table written anew), the watermark
+        goes back by time alone with the seal ``fallback``, and undelivered records dated before it are
+        left out. What is delivered again is flagged.
+        """
+        with self._ledger.writing() as rows:
+            export = _known(rows, name)
+            live = rows.lane(name, LIVE_LANE)
+            if live is None:
+                raise Conflict(f"export '{name}' has no live lane")
+            window = rows.last_window_before(name, moment)
+            watermark = min(window.end if window else export.begin, live.watermark)
+            seal = window.seal if window else export.begin_seal
+            by_time_alone = not holds(seal)
+            if by_time_alone:
+                seal = fallback
+            _abandon_open(rows, name)
+            rows.update_lane(
+                replace(live, watermark=watermark, seal=seal, open_end=None, open_seal=None, last_key=None)
+            )
+            for lane in rows.lanes(name):
+                if lane.kind is LaneKind.BACKFILL and not lane.done and not holds(lane.seal):
+                    rows.update_lane(replace(lane, seal=fallback, open_seal=None, open_end=None))
+            repeats = max(filter(None, (live.open_end, live.watermark, export.repeats_until)))
+            begin_seal = seal if by_time_alone and not holds(export.begin_seal) else export.begin_seal
+            rows.update_export(
+                replace(
+                    export,
+                    begin_seal=begin_seal,
+                    version=export.version + 1,
+                    names_from=self._clock(),
+                    repeats_until=repeats,
+                    tries=0,
+                    blocked_until=None,
+                    failure=None,
+                )
+            )
+            return Accepted(name, watermark, by_time_alone)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Where one export goes on from after its source was accepted."""
+
+    export: str
+    watermark: datetime
+    by_time_alone: bool
+
+
+def restored(storage: Storage, clock: Clock) -> int:
+    """Put a ledger that came back from a backup into service; answers how many open plans it gave up.
+
+    What was delivered after the backup was taken is not on record: every open plan is planned again and
+    names start at now, so that nothing meets an object that is already there. It may double, never lose.
+    """
+    with storage.writing() as rows:
+        rows.set_ledger_id(uuid4().hex)
+        given_up = 0
+        for export in rows.exports():
+            given_up += _abandon_open(rows, export.name)
+            rows.update_export(replace(export, names_from=clock(), version=export.version + 1))
+        return given_up
+
+
+def _abandon_open(rows: Rows, name: str) -> int:
+    plans = rows.open_plans(name)
+    for plan in plans:
+        rows.update_plan(replace(plan, state=PlanState.ABANDONED))
+    return len(plans)
+
+
+def _known(rows: Rows, name: str) -> Export:
+    export = rows.export(name)
+    if export is None:
+        raise ConfigError(
+            f"the ledger knows no export named '{name}'", hint="see their names with: audit-exporter status"
+        )
+    return export
+
+
+def _delivered(rows: Rows, name: str, sequence: int) -> Plan:
+    plan = rows.plan_by_sequence(name, sequence)
+    if plan is None or plan.state is not PlanState.DELIVERED:
+        raise ConfigError(
+            f"export '{name}' has delivered nothing with sequence number {sequence}",
+            hint="see what it has delivered with: audit-exporter status",
+        )
+    return plan
+
+
+def _refuse_repeats(export: Export, window: Window, earlier: list[Lane]) -> None:
+    if window.end > export.begin:
+        raise ExportError(
+            f"live delivery of export '{export.name}' covers every record from {_time(export.begin)} on",
+            hint=f"ask for a range that ends there (--to {_time(export.begin)}), "
+            "or add --redeliver to have those records a second time",
+        )
+    for lane in earlier:
+        start, until = lane.start or lane.watermark, lane.until or lane.watermark
+        if start < window.end and window.start < until:
+            raise ExportError(
+                f"an earlier backfill of export '{export.name}' covers {_time(start)} to {_time(until)}",
+                hint="ask for the rest of the range, or add --redeliver to have those records a second time",
+            )
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,384 @@
+"""The ledger's rules: begin, plan, attempt, judge, commit. Each is one transaction.
+
+This is what makes delivery exactly-once; storage only keeps the rows. A rule never talks to a source
+or a store.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from exporter.errors import ConfigError, Conflict, ExportError, LedgerError, NameTaken, Stopped
+from exporter.model import (
+    LIVE_LANE,
+    Attempt,
+    Export,
+    Failure,
+    Lane,
+    LaneKind,
+    Outcome,
+    Plan,
+    PlanState,
+    SealedWindow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from exporter.interfaces import Clock
+    from exporter.ledger.storage import Rows, RunRecord, Storage
+    from exporter.model import BadRecord, Content, Range, Rendering, Seal, Stamp
+
+FOREIGN: Final = "a foreign object has the name of this export's next object"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan as its maker proposes it; the ledger gives it an id and a sequence number."""
+
+    lane: str
+    range: Range
+    rendering: Rendering
+    final: bool
+    name: str
+    stamp: Stamp
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One export with everything that is in progress: what deciding and `status` need."""
+
+    export: Export
+    lanes: tuple[Lane, ...]
+    open_plan: Plan | None
+
+    @property
+    def live(self) -> Lane:
+        """The live lane; every export has one."""
+        return next(lane for lane in self.lanes if lane.id == LIVE_LANE)
+
+    def lane(self, lane_id: str) -> Lane:
+        """One lane; raises Conflict if it has gone."""
+        for lane in self.lanes:
+            if lane.id == lane_id:
+                return lane
+        raise Conflict(f"export '{self.export.name}' has no lane '{lane_id}'")
+
+
+def _new_id() -> str:
+    return uuid4().hex
+
+
+class Ledger:
+    """What every process that delivers agrees on.
+
+    Raises Conflict when somebody else acted first: read the standing again and go on from there. The
+    ledger's id is part of every comparison, so a process that outlives a restore can change nothing.
+    """
+
+    def __init__(self, storage: Storage, clock: Clock, new_id: Callable[[], str] = _new_id) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._new_id = new_id
+        with storage.reading() as rows:
+            self._id = rows.ledger_id()
+
+    @property
+    def storage(self) -> Storage:
+        """Where the rows live."""
+        return self._storage
+
+    @contextmanager
+    def writing(self) -> Iterator[Rows]:
+        """A transaction on the ledger that this process opened, and on no other."""
+        with self._storage.writing() as rows:
+            if rows.ledger_id() != self._id:
+                raise LedgerError(
+                    "the ledger was restored from a backup while this process was running",
+                    hint="start the command again",
+                )
+            yield rows
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def standing(self, name: str) -> Standing | None:
+        """One export, or None if it never began."""
+        with self._storage.reading() as rows:
+            export = rows.export(name)
+            if export is None:
+                return None
+            return Standing(export, tuple(rows.lanes(name)), next(iter(rows.open_plans(name)), None))
+
+    def standings(self) -> dict[str, Standing]:
+        """Every export by name, as of one moment."""
+        with self._storage.reading() as rows:
+            plans = {plan.export: plan for plan in rows.open_plans()}
+            lanes: dict[str, list[Lane]] = {}
+            for lane in rows.lanes():
+                lanes.setdefault(lane.export, []).append(lane)
+            return {
+                row.name: Standing(row, tuple(lanes.get(row.name, ())), plans.get(row.name))
+                for row in rows.exports()
+            }
+
+    def delivered(self, name: str, sequence: int) -> Plan:
+        """The delivered plan with this sequence number; raises ConfigError if there is none."""
+        with self._storage.reading() as rows:
+            plan = rows.plan_by_sequence(name, sequence)
+        if plan is None or plan.state is not PlanState.DELIVERED:
+            raise ConfigError(
+                f"export '{name}' has delivered nothing with sequence number {sequence}",
+                hint=f"see its last one with: audit-exporter status --export {name}",
+            )
+        return plan
+
+    def attempts(self, plan_id: str) -> list[Attempt]:
+        """Every recorded try at a plan, oldest first."""
+        with self._storage.reading() as rows:
+            return rows.attempts(plan_id)
+
+    # --- the protocol ----------------------------------------------------------------------------
+
+    def begin(self, name: str, account: str, claim: str, begin: datetime, seal: Seal) -> Standing:
+        """Step 0. Store for good where this export's deliveries begin; a second call changes nothing."""
+        with self.writing() as rows:
+            if rows.export(name) is None:
+                self._refuse_taken(rows, name, claim)
+                rows.insert_export(Export(name, account, claim, begin, seal))
+                rows.insert_lane(Lane(name, LIVE_LANE, LaneKind.LIVE, begin, seal))
+        standing = self.standing(name)
+        if standing is None:
+            raise Conflict(f"export '{name}' was renamed while it began")
+        return standing
+
+    def relocate(self, name: str, account: str, claim: str) -> None:
+        """Move an export's names elsewhere, as the configuration says, if they meet nobody else's."""
+        with self.writing() as rows:
+            export = self._export(rows, name)
+            if export.account != account:
+                raise ExportError(
+                    f"export '{name}' delivers account '{export.account}', "
+                    f"but the configuration now gives it account '{account}'",
+                    hint="an export's account never changes: give the new account an export name of its own",
+                )
+            if export.claim != claim:
+                self._refuse_taken(rows, name, claim)
+                rows.update_export(replace(export, claim=claim, version=export.version + 1))
+
+    def plan(self, before: Export, draft: Draft, bad: Iterable[BadRecord] = ()) -> Plan:
+        """Step 4. Fix range, rendering and name of the next object, if nothing changed since `before`."""
+        with self.writing() as rows:
+            export, lane = self._unchanged(rows, before, draft.lane)
+            plan = Plan(
+                id=self._new_id(),
+                export=export.name,
+                lane=draft.lane,
+                sequence=export.sequence + 1,
+                range=draft.range,
+                rendering=draft.rendering,
+                final=draft.final,
+                name=draft.name,
+                stamp=draft.stamp,
+                content=draft.content,
+                created_at=self._clock(),
+                repeats=export.repeats_until is not None and draft.range.window.start < export.repeats_until,
+            )
+            rows.insert_plan(plan)
+            rows.insert_bad_records(plan.id, bad)
+            if lane.kind is not LaneKind.REPLAY:
+                window = draft.range.window
+                rows.update_lane(replace(lane, open_end=window.end, open_seal=draft.range.seal))
+            rows.update_export(
+                replace(
+                    export,
+                    version=export.version + 1,
+                    sequence=plan.sequence,
+                    stamp=draft.stamp,
+                    names_from=None,
+                )
+            )
+            return plan
+
+    def attempt(self, plan: Plan, content: Content, store: str) -> Attempt:
+        """Step 5. Record a try before its first byte; only for an open plan of an export not stopped."""
+        with self.writing() as rows:
+            self._still_open(rows, plan)
+            export = self._export(rows, plan.export)
+            if export.stopped:
+                raise Stopped(export.stopped, hint=resume_hint(export.name))
+            attempt = Attempt(self._new_id(), plan.id, store, self._clock(), content)
+            rows.insert_attempt(attempt)
+            return attempt
+
+    def answer(
+        self, plan: Plan, attempt: Attempt, outcome: Outcome, failure: Failure, retry_at: datetime
+    ) -> None:
+        """Step 6, when the attempt did not deliver: keep what is known of it, and when to try again."""
+        with self.writing() as rows:
+            rows.update_attempt(replace(attempt, outcome=outcome, error=failure.message))
+            stored = rows.plan(plan.id)
+            if stored is not None and stored.state is PlanState.OPEN:
+                export = self._export(rows, plan.export)
+                rows.update_export(
+                    replace(export, tries=export.tries + 1, blocked_until=retry_at, failure=failure)
+                )
+
+    def judge(self, plan: Plan, attempt: Attempt) -> bool:
+        """Step 6, when the name was taken: True if the object is ours, else the export is stopped.
+
+        Ours if another attempt at this plan and store may have landed; the attempts are read in the
+        same transaction that marks the export.
+        """
+        with self.writing() as rows:
+            self._still_open(rows, plan)
+            ours = any(
+                other.id != attempt.id and other.store == attempt.store and other.outcome.may_have_landed
+                for other in rows.attempts(plan.id)
+            )
+            rows.update_attempt(replace(attempt, outcome=Outcome.EXISTS))
+            if not ours:
+                alarm = f"{FOREIGN}: {attempt.store}/{plan.name}"
+                failure = Failure(alarm, resume_hint(plan.export), self._clock())
+                export = self._export(rows, plan.export)
+                rows.update_export(
+                    replace(export, stopped=alarm, failure=failure, version=export.version + 1)
+                )
+            return ours
+
+    def commit(self, plan: Plan, attempt: Attempt, outcome: Outcome) -> Plan:
+        """Step 7. The one place where a delivery becomes progress."""
+        with self.writing() as rows:
+            self._still_open(rows, plan)
+            rows.update_attempt(replace(attempt, outcome=outcome))
+            landed = {
+                row.content.content_sha256
+                for row in rows.attempts(plan.id)
+                if row.store == attempt.store and row.outcome.may_have_landed
+            }
+            now = self._clock()
+            delivered = replace(
+                plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed))
+            )
+            rows.update_plan(delivered)
+            lane = rows.lane(plan.export, plan.lane)
+            if lane is None:
+                raise Conflict(f"lane '{plan.lane}' of export '{plan.export}' has gone")
+            rows.update_lane(lane_after(lane, plan))
+            export = self._export(rows, plan.export)
+            rows.update_export(
+                replace(
+                    export,
+                    version=export.version + 1,
+                    tries=0,
+                    blocked_until=None,
+                    failure=_differing_hashes(delivered, now),
+                    delivered_at=now,
+                    object_name=plan.name,
+                )
+            )
+            if plan.final and lane.kind is LaneKind.LIVE:
+                rows.insert_window(SealedWindow(plan.export, plan.range.window.end, plan.range.seal, now))
+            return delivered
+
+    def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal) -> None:
+        """Step 7 for a window with nothing (more) in it: progress without a name and an object."""
+        with self.writing() as rows:
+            export, lane = self._unchanged(rows, before, lane_id)
+            rows.update_lane(_closed(lane, end, seal))
+            rows.update_export(
+                replace(export, version=export.version + 1, tries=0, blocked_until=None, failure=None)
+            )
+            if lane.kind is LaneKind.LIVE:
+                rows.insert_window(SealedWindow(export.name, end, seal, self._clock()))
+
+    def fail(self, name: str, message: str, hint: str) -> None:
+        """Keep why an export did not get as far as an attempt, for `status`."""
+        with self.writing() as rows:
+            export = rows.export(name)
+            if export is not None:
+                rows.update_export(replace(export, failure=Failure(message, hint, self._clock())))
+
+    def record_run(self, run: RunRecord) -> None:
+        """Keep that a run started or, the second time, how it ended."""
+        with self.writing() as rows:
+            if run.finished_at is None:
+                rows.insert_run(run)
+            else:
+                rows.update_run(run)
+
+    def last_run(self) -> RunRecord | None:
+        """The newest run."""
+        with self._storage.reading() as rows:
+            return rows.last_run()
+
+    # --- shared by the rules ---------------------------------------------------------------------
+
+    def _export(self, rows: Rows, name: str) -> Export:
+        export = rows.export(name)
+        if export is None:
+            raise Conflict(f"export '{name}' is no longer in the ledger")
+        return export
+
+    def _unchanged(self, rows: Rows, before: Export, lane_id: str) -> tuple[Export, Lane]:
+        export = self._export(rows, before.name)
+        lane = rows.lane(before.name, lane_id)
+        if lane is None or export.version != before.version or rows.open_plans(before.name):
+            raise Conflict(f"another process moved export '{before.name}' first")
+        if export.stopped:
+            raise Stopped(export.stopped, hint=resume_hint(export.name))
+        if export.paused:
+            raise Conflict(f"export '{before.name}' was paused")
+        return export, lane
+
+    def _still_open(self, rows: Rows, plan: Plan) -> None:
+        stored = rows.plan(plan.id)
+        if stored is None or stored.state is not PlanState.OPEN:
+            raise Conflict(f"plan {plan.sequence} of export '{plan.export}' is no longer open")
+
+    def _refuse_taken(self, rows: Rows, name: str, claim: str) -> None:
+        holder = rows.export_by_claim(claim)
+        if holder is not None and holder.name != name:
+            raise NameTaken(
+                f"export '{name}' would write the same object names as export '{holder.name}': {claim}",
+                hint="give one of them another prefix, or rename the old one: audit-exporter rename "
+                f"{holder.name} {name}",
+            )
+
+
+def resume_hint(name: str) -> str:
+    """What a person does about a foreign object."""
+    return (
+        "find out who else writes under this prefix, keep that object or move it away, then run: "
+        f"audit-exporter resume {name}"
+    )
+
+
+def lane_after(lane: Lane, plan: Plan) -> Lane:
+    """A lane's progress once this plan is delivered."""
+    if lane.kind is LaneKind.REPLAY:
+        return replace(lane, sequences=lane.sequences[1:], done=len(lane.sequences) == 1)
+    if plan.final:
+        return _closed(lane, plan.range.window.end, plan.range.seal)
+    return replace(lane, last_key=plan.range.last)
+
+
+def _closed(lane: Lane, end: datetime, seal: Seal) -> Lane:
+    done = lane.until is not None and end >= lane.until
+    return replace(lane, watermark=end, seal=seal, open_end=None, open_seal=None, last_key=None, done=done)
+
+
+def _differing_hashes(plan: Plan, now: datetime) -> Failure | None:
+    if len(plan.hashes) < 2:  # noqa: PLR2004 - one hash is one content
+        return None
+    return Failure(
+        f"object {plan.name} was uploaded with {len(plan.hashes)} different contents; "
+        "which of them the store kept is not known",
+        "the source's rows changed between two attempts: compare the object's SHA-256 with those of plan "
+        f"{plan.sequence}",
+        now,
+    )

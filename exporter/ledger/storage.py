@@ -1,0 +1,98 @@
+"""The ledger's inner seam: rows and transactions. It knows no rule of the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One call of `run`: when, what came of it, and what stopped it as a whole."""
+
+    id: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    delivered: int = 0
+    failing: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+class Rows(Protocol):
+    """The rows that one transaction sees. Getters answer None where there is no such row."""
+
+    def ledger_id(self) -> str:
+        """The random id that a restore replaces."""
+        ...
+
+    def set_ledger_id(self, value: str) -> None:
+        """Make every transaction of a process that read the old id fail."""
+        ...
+
+    def export(self, name: str) -> Export | None: ...  # noqa: D102 - rows in, rows out
+    def export_by_claim(self, claim: str) -> Export | None: ...  # noqa: D102
+    def exports(self) -> list[Export]: ...  # noqa: D102
+    def insert_export(self, export: Export) -> None: ...  # noqa: D102
+    def update_export(self, export: Export) -> None: ...  # noqa: D102
+
+    def rename_export(self, name: str, new_name: str) -> None:
+        """Give the export and everything that belongs to it another name."""
+        ...
+
+    def lane(self, export: str, lane: str) -> Lane | None: ...  # noqa: D102
+    def lanes(self, export: str | None = None) -> list[Lane]: ...  # noqa: D102
+    def insert_lane(self, lane: Lane) -> None: ...  # noqa: D102
+    def update_lane(self, lane: Lane) -> None: ...  # noqa: D102
+
+    def plan(self, plan_id: str) -> Plan | None: ...  # noqa: D102
+    def open_plans(self, export: str | None = None) -> list[Plan]: ...  # noqa: D102
+    def plan_by_sequence(self, export: str, sequence: int) -> Plan | None: ...  # noqa: D102
+    def insert_plan(self, plan: Plan) -> None: ...  # noqa: D102
+    def update_plan(self, plan: Plan) -> None: ...  # noqa: D102
+
+    def attempts(self, plan_id: str) -> list[Attempt]:
+        """In the order in which they were recorded."""
+        ...
+
+    def insert_attempt(self, attempt: Attempt) -> None: ...  # noqa: D102
+    def update_attempt(self, attempt: Attempt) -> None: ...  # noqa: D102
+
+    def insert_window(self, window: SealedWindow) -> None: ...  # noqa: D102
+
+    def last_window_before(self, export: str, moment: datetime) -> SealedWindow | None:
+        """The last live window that was committed before this moment."""
+        ...
+
+    def insert_bad_records(self, plan_id: str, records: Iterable[BadRecord]) -> None: ...  # noqa: D102
+    def bad_records(self, plan_id: str) -> list[BadRecord]: ...  # noqa: D102
+
+    def insert_run(self, run: RunRecord) -> None: ...  # noqa: D102
+    def update_run(self, run: RunRecord) -> None: ...  # noqa: D102
+    def last_run(self) -> RunRecord | None: ...  # noqa: D102
+
+
+class Storage(Protocol):
+    """Where the rows live. Raises LedgerError when they cannot be read or written."""
+
+    def writing(self) -> AbstractContextManager[Rows]:
+        """A transaction: serializable with every other, durable once it has ended without an error.
+
+        An error inside it undoes all of it.
+        """
+        ...
+
+    def reading(self) -> AbstractContextManager[Rows]:
+        """One consistent view, for reading alone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
