@@ -1,0 +1,194 @@
+"""The driver for a directory: a file appears under its name whole, durable and once, or not at all.
+
+A file is written and synced under ``.incoming`` and then hard-linked to its name: unlike a rename, a
+link never replaces. It must not follow a name out of its root, nor delete anything but its own
+leftovers and probes. A directory keeps no metadata and no content type.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from exporter.destinations.object_store import changed, opened, prove_create_only
+from exporter.errors import ConfigError, ObjectExists, OutcomeUnknown, Refused
+from exporter.model import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from exporter.model import Finding, Package
+
+CHUNK_BYTES = 1 << 20
+LEFTOVER_AGE_S = 24 * 3600
+LEFTOVERS = "*.part"
+
+NO_LINKS = "use a file system with hard links: without them a file cannot appear whole and only once"
+NO_RIGHT = "let the user that runs this program write to the directory"
+HINTS = {
+    errno.ENOSPC: "free some space on the file system",
+    errno.EDQUOT: "raise the quota of the user that runs this program, or free some space",
+    errno.EACCES: NO_RIGHT,
+    errno.EROFS: "mount the file system for writing",
+    errno.ENOTDIR: "a file lies where a folder is needed: move it away",
+    errno.EEXIST: "a file lies where a folder is needed: move it away",
+    errno.ENAMETOOLONG: "shorten the path, the prefix or the account's name",
+    errno.ENOENT: "leave the directory to this program while it runs",
+    errno.ELOOP: "a symbolic link in the path leads to itself: remove it",
+}
+LINK_HINTS = HINTS | {
+    errno.EPERM: NO_LINKS,
+    errno.EOPNOTSUPP: NO_LINKS,
+    errno.ENOSYS: NO_LINKS,
+    errno.EMLINK: NO_LINKS,
+    errno.EXDEV: "keep the whole directory on one file system: a hard link cannot lead to another",
+}
+
+
+class DirectoryStore:
+    """A directory on a file system with hard links; made at the first put if it is missing."""
+
+    max_component_bytes = 255
+
+    def __init__(self, path: Path) -> None:
+        self._root = path.resolve()
+        self._incoming = self._root / ".incoming"
+        self._swept = False
+        self.name = f"file://{self._root}"
+
+    def folds_case(self) -> bool:
+        """Whether two names that differ only by case are one file here. Makes the directory."""
+        try:
+            _make_folder(self._incoming)
+            return (self._root / self._incoming.name.upper()).exists()
+        except OSError as error:
+            raise ConfigError(
+                f"the directory {self._root} cannot be used: {error.strerror}", hint=_hint(error)
+            ) from error
+
+    def put(self, package: Package, progress: Callable[[int], None]) -> Receipt:
+        """Create the file whole, or not at all; never replace one."""
+        temporary = self._incoming / f"{secrets.token_hex(8)}.part"
+        try:
+            with opened(package) as archive, _refusing(package.name):
+                target = self._target(package.name)
+                _make_folder(self._incoming)
+                self._sweep_once()
+                _copy(package, archive, temporary, progress)
+                _make_folder(target.parent)
+            self._publish(temporary, target)
+        finally:
+            with suppress(OSError):  # the outcome is decided; a leftover is swept a day later
+                temporary.unlink(missing_ok=True)
+        return Receipt(f"{self.name}/{package.name}")
+
+    def check(self, probe: str) -> Sequence[Finding]:
+        """Create the probe, prove that it cannot be replaced, and remove it."""
+        findings = prove_create_only(self, probe)
+        with suppress(OSError):  # only tidiness: a probe lies outside of `audit/` and may stay
+            (self._root / probe).unlink(missing_ok=True)
+        return findings
+
+    def _target(self, name: str) -> Path:
+        if not all(part not in ("", ".", "..") for part in name.split("/")):
+            raise Refused(f"'{name}' is not a name for a file", hint="report this as a defect")
+        target = self._root / name
+        if not target.parent.resolve().is_relative_to(self._root):
+            raise Refused(
+                f"a symbolic link leads {name} out of {self._root}",
+                hint="remove the link, or make the directory that it leads to the destination",
+            )
+        return target
+
+    def _sweep_once(self) -> None:
+        """Remove what a crash left behind more than a day ago."""
+        if self._swept:
+            return
+        self._swept = True
+        for leftover in self._incoming.glob(LEFTOVERS):
+            with suppress(OSError):  # somebody else swept it, or it is not ours to sweep
+                if leftover.stat().st_mtime < time.time() - LEFTOVER_AGE_S:
+                    leftover.unlink()
+
+    def _publish(self, temporary: Path, target: Path) -> None:
+        created = _link(temporary, target)
+        try:
+            # Also when the file was there before: its writer may have died before this.
+            self._sync_folders(target.parent)
+        except OSError as error:
+            raise OutcomeUnknown(
+                f"{target} was written, but the disk did not confirm it: {error.strerror}",
+                hint="look at the health of the disk",
+            ) from error
+        if not created:
+            raise ObjectExists(f"{target} already exists")
+
+    def _sync_folders(self, folder: Path) -> None:
+        _sync_folder(folder)
+        if folder != self._root:
+            self._sync_folders(folder.parent)
+
+
+def _copy(package: Package, archive: BinaryIO, path: Path, progress: Callable[[int], None]) -> None:
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+        while chunk := archive.read(CHUNK_BYTES):
+            digest.update(chunk)
+            file.write(chunk)
+            progress(len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+    if digest.hexdigest() != package.content.archive_sha256:
+        raise changed(package)
+
+
+def _link(temporary: Path, target: Path) -> bool:
+    """Whether the name was free. Raises Refused or OutcomeUnknown."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        # NFS repeats a link whose answer was lost, and then reports our own file.
+        return os.path.samestat(os.lstat(temporary), os.lstat(target))
+    except OSError as error:
+        kind = Refused if error.errno in LINK_HINTS else OutcomeUnknown
+        raise kind(f"cannot create {target}: {error.strerror}", hint=_hint(error, LINK_HINTS)) from error
+    return True
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Before the link, whatever the file system says is a definite no."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"cannot write {name}: {error.strerror}", hint=_hint(error)) from error
+
+
+def _hint(error: OSError, hints: dict[int, str] = HINTS) -> str:
+    return hints.get(error.errno or 0, "look at the health of the file system")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and its parents so that they survive a power cut."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # this file system has no sync for folders
+            raise
+    finally:
+        os.close(descriptor)

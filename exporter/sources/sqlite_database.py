@@ -1,0 +1,218 @@
+"""Opening a SQLite file to read it, in one transaction, and saying what is wrong with it.
+
+Read-only in three ways: the URI, `query_only`, and no statement here that writes. It must not know
+what records mean; it knows files, tables, columns and indexes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from exporter.errors import SourceBusy, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from exporter.columns import Roles
+
+_OPEN_HINT = "this process must be able to read the file; in WAL mode also to write to its folder"
+_OTHER_HINT = "check source.table, source.query and source.columns; try the statement in the sqlite3 shell"
+_TRANSLATION: dict[int, tuple[type[SourceError], str, str]] = {
+    sqlite3.SQLITE_BUSY: (
+        SourceBusy,
+        "is locked by a writer",
+        "the next run tries again; PRAGMA journal_mode=WAL lets readers and writers work side by side",
+    ),
+    sqlite3.SQLITE_NOTADB: (SourceError, "is not a SQLite database", "point source.url at the database file"),
+    sqlite3.SQLITE_CORRUPT: (
+        SourceError,
+        "is damaged",
+        "run PRAGMA integrity_check; restore it from a backup",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (SourceError, "cannot be opened", _OPEN_HINT),
+    sqlite3.SQLITE_PERM: (SourceError, "cannot be opened: no permission", _OPEN_HINT),
+    sqlite3.SQLITE_READONLY: (SourceError, "cannot be opened for reading alone", _OPEN_HINT),
+    sqlite3.SQLITE_FULL: (SourceError, "cannot be sorted: no room", "free space in the temporary folder"),
+}
+_PRIMARY_CODE = 0xFF
+_NOT_SQL_WORDS = re.compile(
+    r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]", re.DOTALL
+)
+_AUTOINCREMENT = re.compile(r"\bAUTOINCREMENT\b", re.IGNORECASE)
+_IS_JSON = re.compile("JSON", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """The table, view or query that records are read from.
+
+    ``table`` is None for a view or a query, of which nobody can say that ids are never used again.
+    ``by_account`` says that an index leads from an account to its ids in order.
+    """
+
+    origin: str
+    names: tuple[str, ...]
+    json_text: frozenset[str] = frozenset()
+    table: str | None = None
+    autoincrement: bool = False
+    by_account: bool = False
+
+
+@contextmanager
+def reading(path: Path, busy_timeout_s: float) -> Iterator[sqlite3.Connection]:
+    """A connection inside one read transaction: everything on it sees the same moment."""
+    _require_file(path)
+    with translated(path):
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=ro",
+            uri=True,
+            timeout=busy_timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("PRAGMA query_only = 1")
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        kind, message, hint = _TRANSLATION.get(code, (SourceError, f"cannot be read: {error}", _OTHER_HINT))
+        raise kind(f"{path} {message}", hint=hint) from error
+
+
+def inspect(connection: sqlite3.Connection, table: str | None, query: str | None, roles: Roles) -> Relation:
+    """Find the table or try the query, and make sure of its columns; SourceError if they will not do."""
+    if query is not None:
+        relation = _inspect_query(connection, query)
+    else:
+        relation = _inspect_table(connection, table or "", roles)
+    require_columns(relation.names, (roles.id, roles.time, roles.account))
+    if relation.table is not None:
+        _require_row_id(connection, relation.table, roles.id)
+    return relation
+
+
+def require_columns(names: Iterable[str], wanted: Iterable[str]) -> None:
+    """Raise SourceError for a column that there is not, naming the nearest."""
+    there = list(names)
+    for name in wanted:
+        if name not in there:
+            raise SourceError(f"the source has no column {name!r}", hint=_nearest(name, there, "columns"))
+
+
+def select(origin: str, what: str, terms: Iterable[str] = (), tail: str = "") -> str:
+    """A statement. Names in it are quoted, values are parameters, and a query is the vendor's own."""
+    where = " AND ".join(terms) or "TRUE"
+    return f"SELECT {what} FROM {origin} WHERE {where} {tail}"  # noqa: S608 - see above
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _require_file(path: Path) -> None:
+    try:
+        is_file, exists = path.is_file(), path.exists()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be opened: {error.strerror}", hint=_OPEN_HINT) from error
+    if not exists:
+        raise SourceError(
+            f"there is no database {path}",
+            hint="check source.url; `audit-exporter init` makes a sample database",
+        )
+    if not is_file:
+        raise SourceError(f"{path} is not a file", hint="point source.url at the database file")
+
+
+def _inspect_query(connection: sqlite3.Connection, query: str) -> Relation:
+    """Columns of a query have no declared type: JSON in them counts as text. A view keeps the types."""
+    origin = f"({query.strip().rstrip(';')}\n) AS records"
+    return Relation(origin, _names(connection, origin))
+
+
+def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> Relation:
+    found = connection.execute(
+        "SELECT name, type, sql FROM sqlite_master"
+        " WHERE name = ? COLLATE NOCASE AND type IN ('table', 'view')",
+        (table,),
+    ).fetchone()
+    if found is None:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        raise SourceError(
+            f"the source has no table {table!r}", hint=_nearest(table, [name for (name,) in tables], "tables")
+        )
+    name, kind, sql = found
+    origin = f"{quoted(name)} AS records"
+    names = _names(connection, origin)
+    types = connection.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,))
+    json_text = frozenset(column for column, declared in types if _IS_JSON.search(declared or ""))
+    if kind == "view":
+        return Relation(origin, names, json_text)
+    return Relation(
+        origin,
+        names,
+        json_text,
+        name,
+        autoincrement=_AUTOINCREMENT.search(_NOT_SQL_WORDS.sub(" ", sql or "")) is not None,
+        by_account=_leads_to_ids(connection, name, roles),
+    )
+
+
+def _names(connection: sqlite3.Connection, origin: str) -> tuple[str, ...]:
+    """The columns of what comes out, without reading any of it."""
+    return tuple(entry[0] for entry in connection.execute(select(origin, "*", tail="LIMIT 0")).description)
+
+
+def _require_row_id(connection: sqlite3.Connection, table: str, column: str) -> None:
+    """Only the row id grows as records become visible, whatever else is unique."""
+    # An INTEGER PRIMARY KEY that is the row id is the only primary key without an index of its own.
+    is_row_id = connection.execute(
+        "SELECT (SELECT group_concat(name, '') FROM pragma_table_xinfo(:table) WHERE pk) = :column"
+        " AND NOT EXISTS (SELECT 1 FROM pragma_index_list(:table) WHERE origin = 'pk')",
+        {"table": table, "column": column},
+    ).fetchone()
+    if is_row_id != (1,):
+        message = f"the column {column!r} of {table!r} is not an INTEGER PRIMARY KEY"
+        hint = (
+            "columns.id must name the table's INTEGER PRIMARY KEY AUTOINCREMENT: it grows as records appear"
+        )
+        raise SourceError(message, hint=hint)
+
+
+def _leads_to_ids(connection: sqlite3.Connection, table: str, roles: Roles) -> bool:
+    """Whether an index is on (account) or (account, id, …), and so holds an account's ids in order."""
+    rows = connection.execute(
+        "SELECT indexes.name, columns.name"
+        " FROM pragma_index_list(?) AS indexes, pragma_index_info(indexes.name) AS columns"
+        " WHERE NOT indexes.partial ORDER BY indexes.name, columns.seqno",
+        (table,),
+    ).fetchall()
+    indexes: dict[str, list[str]] = {}
+    for index, column in rows:
+        indexes.setdefault(index, []).append(column)
+    return any(columns[:2] in ([roles.account], [roles.account, roles.id]) for columns in indexes.values())
+
+
+def _nearest(name: str, there: list[str], what: str) -> str:
+    by_lower_case = {one.lower(): one for one in there}
+    near = [by_lower_case[one] for one in difflib.get_close_matches(name.lower(), by_lower_case, n=3)]
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"it has the {what} {', '.join(there)}" if there else f"it has no {what}"

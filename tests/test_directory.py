@@ -1,0 +1,302 @@
+"""The directory store: a file appears whole, durable and once, and every failure says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.destinations.directory import DirectoryStore
+from exporter.errors import (
+    ConfigError,
+    DeliveryError,
+    NotSent,
+    ObjectExists,
+    OutcomeUnknown,
+    Refused,
+)
+from tests.contracts.object_store import NAME, ignore, package_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def store(root: Path) -> DirectoryStore:
+    return DirectoryStore(root)
+
+
+def failing(code: int) -> Callable[..., None]:
+    def fail(*_args: object, **_more: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def leftovers(root: Path) -> list[Path]:
+    return list((root / ".incoming").glob("*"))
+
+
+def test_two_spellings_of_a_directory_are_one_store(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    spelled = DirectoryStore(tmp_path / "link" / ".." / "real")
+    assert spelled.name == DirectoryStore(tmp_path / "link").name == f"file://{tmp_path}/real"
+
+
+def test_making_a_store_touches_nothing(store: DirectoryStore, root: Path) -> None:
+    assert store.name.endswith("/out")
+    assert not root.exists()
+
+
+def test_others_can_read_what_was_delivered(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((root / NAME).stat().st_mode) == 0o644
+
+
+def test_file_and_folders_are_on_disk_before_the_put_returns(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sync, link = os.fsync, os.link
+
+    def record_sync(descriptor: int) -> None:
+        steps.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    def record_link(source: Path, target: Path) -> None:
+        steps.append("link")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(os, "link", record_link)
+    store.put(package_of(tmp_path, b"x"), ignore)
+    before, after = steps[: steps.index("link")], steps[steps.index("link") + 1 :]
+    assert any(step.endswith(".part") for step in before)
+    assert {str(folder) for folder in (tmp_path, root)} <= set(before)  # their new entries
+    target = root / NAME
+    assert after == [str(target.parents[depth]) for depth in range(4)]
+
+
+def test_an_object_that_exists_is_made_durable_too(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer may have died between link and sync, and its plan is about to be called delivered."""
+    store.put(package_of(tmp_path, b"x"), ignore)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with pytest.raises(ObjectExists):
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert len(synced) == 1 + 4
+
+
+def test_when_the_disk_does_not_confirm_the_link_nobody_can_tell(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_break(source: Path, target: Path) -> None:
+        link(source, target)
+        monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+
+    monkeypatch.setattr(os, "link", link_and_break)
+    with pytest.raises(OutcomeUnknown, match="did not confirm") as caught:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert caught.value.hint
+    assert leftovers(root) == []
+
+
+def test_a_file_system_without_sync_for_folders_is_taken_as_it_is(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def sync_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_files_only)
+    store.put(package_of(tmp_path, b"x"), ignore)
+    assert (root / NAME).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "quota"),
+        (errno.EACCES, "let the user that runs this program write"),
+        (errno.EROFS, "mount the file system for writing"),
+        (errno.EIO, "health of the file system"),
+    ],
+)
+def test_what_fails_before_the_link_is_a_definite_no_and_leaves_nothing(
+    code: int, hint: str, store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".incoming").mkdir(parents=True)
+    monkeypatch.setattr(os, "fsync", failing(code))
+    with pytest.raises(Refused, match=os.strerror(code)) as caught:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert hint in caught.value.hint
+    assert not (root / NAME).exists()
+    assert leftovers(root) == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_a_file_system_without_hard_links_is_refused_with_that_reason(
+    code: int, store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", failing(code))
+    with pytest.raises(Refused) as caught:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert "hard links" in caught.value.hint
+
+
+def test_an_account_folder_on_another_file_system_is_refused_with_that_reason(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", failing(errno.EXDEV))
+    with pytest.raises(Refused) as caught:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert "one file system" in caught.value.hint
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_link_that_breaks_off_may_have_landed(
+    code: int, store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", failing(code))
+    with pytest.raises(OutcomeUnknown):
+        store.put(package_of(tmp_path, b"x"), ignore)
+
+
+def test_a_link_that_nfs_made_twice_is_ours(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_twice)
+    store.put(package_of(tmp_path, b"x"), ignore)
+    assert (root / NAME).read_bytes() == b"x"
+
+
+def test_a_file_in_place_of_the_directory_is_not_an_existing_object(root: Path, tmp_path: Path) -> None:
+    root.write_bytes(b"a file")
+    with pytest.raises(Refused) as caught:
+        DirectoryStore(root).put(package_of(tmp_path, b"x"), ignore)
+    assert "move it away" in caught.value.hint
+
+
+def test_a_file_in_place_of_an_account_folder_is_not_an_existing_object(
+    store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    (root / "vendor" / "audit").mkdir(parents=True)
+    (root / "vendor" / "audit" / "acme").write_bytes(b"a file")
+    with pytest.raises(Refused) as caught:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert "move it away" in caught.value.hint
+
+
+def test_a_name_that_is_too_long_is_refused(store: DirectoryStore, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        store.put(package_of(tmp_path, b"x", f"audit/acme/{'x' * 300}.zip"), ignore)
+    assert "shorten" in caught.value.hint
+
+
+def test_a_link_that_leads_out_of_the_directory_is_not_followed(
+    store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (root / "vendor").mkdir(parents=True)
+    (root / "vendor" / "audit").symlink_to(outside)
+    with pytest.raises(Refused, match=r"leads .* out of"):
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../x.zip", "/x.zip", "audit//x.zip", "audit/../../x.zip", "audit/./x.zip"])
+def test_a_name_that_is_a_path_is_not_followed(
+    name: str, store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match="not a name for a file"):
+        store.put(package_of(tmp_path, b"x", name), ignore)
+    assert not root.exists()
+
+
+def test_an_archive_that_changed_in_the_workspace_does_not_land(
+    store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    package = package_of(tmp_path, b"as rendered")
+    package.path.write_bytes(b"as tampered")
+    with pytest.raises(NotSent, match="changed in the workspace"):
+        store.put(package, ignore)
+    assert not (root / NAME).exists()
+    assert leftovers(root) == []
+
+
+def test_what_a_crash_left_behind_goes_after_a_day(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    incoming = root / ".incoming"
+    incoming.mkdir(parents=True)
+    for name, age_s in (("old.part", 25 * 3600), ("new.part", 3600), ("old.txt", 25 * 3600)):
+        (incoming / name).write_bytes(b"x")
+        os.utime(incoming / name, (time.time() - age_s,) * 2)
+    store.put(package_of(tmp_path, b"x"), ignore)
+    assert {path.name for path in leftovers(root)} == {"new.part", "old.txt"}
+
+
+def test_leftovers_are_looked_for_once(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    """A folder with many of them does not slow down every put."""
+    store.put(package_of(tmp_path, b"x"), ignore)
+    leftover = root / ".incoming" / "old.part"
+    leftover.write_bytes(b"x")
+    os.utime(leftover, (0, 0))
+    store.put(package_of(tmp_path, b"x", "audit/other"), ignore)
+    assert leftovers(root) == [leftover]
+
+
+def test_an_interrupted_put_leaves_nothing(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    def interrupt(_sent_bytes: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.put(package_of(tmp_path, b"x"), interrupt)
+    assert leftovers(root) == []
+
+
+def test_a_directory_that_cannot_be_made_has_no_claims(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="cannot be used") as caught:
+        DirectoryStore(tmp_path / "file" / "out").folds_case()
+    assert caught.value.hint
+
+
+def test_check_leaves_no_probe_behind(store: DirectoryStore, root: Path) -> None:
+    store.check(".audit-exporter-check/1")
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+
+
+def test_the_cause_stays_with_the_error(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    root.write_bytes(b"a file")
+    with pytest.raises(DeliveryError) as caught:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert isinstance(caught.value.__cause__, OSError)

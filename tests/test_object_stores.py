@@ -1,0 +1,213 @@
+"""Every object store keeps the one contract; and what the portable destination adds above them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.destinations.directory import DirectoryStore
+from exporter.destinations.memory import Fault, MemoryStore
+from exporter.destinations.object_store import Body, ObjectStoreDestination
+from exporter.destinations.s3 import S3Limits, S3Options, S3Secrets, S3Store
+from exporter.errors import ConfigError, NotSent, ObjectExists, OutcomeUnknown, Refused
+from exporter.model import Level
+from tests.contracts.object_store import CONTRACT, NAME, Subject, ignore, package_of
+from tests.proxy import Fault as ProxyFault
+from tests.proxy import proxy_before
+from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, shared_moto
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from exporter.model import Package, Receipt
+
+MIB = 1 << 20
+
+
+def memory(folder: Path) -> Iterator[Subject]:
+    store = MemoryStore()
+    yield Subject(store, lambda name: store.objects[name].data, lambda: set(store.objects), folder)
+
+
+def directory(folder: Path) -> Iterator[Subject]:
+    root = folder / "root"
+
+    def names() -> set[str]:
+        return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+    yield Subject(DirectoryStore(root), lambda name: (root / name).read_bytes(), names, folder)
+
+
+def s3(folder: Path) -> Iterator[Subject]:
+    moto = shared_moto()
+    bucket, client = moto.new_bucket(), moto.s3()
+    with proxy_before(moto.url) as proxy:
+        options = S3Options(bucket, REGION, proxy.url, path_style=True)
+        store = S3Store(
+            options,
+            lambda: S3Secrets(ACCESS_KEY_ID, SECRET_ACCESS_KEY),
+            limits=S3Limits(multipart_bytes=6 * MIB, part_bytes=5 * MIB),
+        )
+        yield Subject(
+            store,
+            lambda name: client.get_object(Bucket=bucket, Key=name)["Body"].read(),
+            lambda: {found["Key"] for found in client.list_objects_v2(Bucket=bucket).get("Contents", [])},
+            folder,
+            large_bytes=11 * MIB,
+        )
+
+
+@pytest.fixture(params=[memory, directory, s3], ids=lambda make: make.__name__)
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
+    yield from request.param(tmp_path)
+
+
+@pytest.mark.parametrize("promise", CONTRACT, ids=lambda promise: promise.__name__)
+def test_every_store_keeps_the_contract(promise: Callable[[Subject], None], subject: Subject) -> None:
+    promise(subject)
+
+
+def test_a_claim_is_the_one_place_of_an_accounts_names() -> None:
+    destination = ObjectStoreDestination(MemoryStore("memory://m"), "a/b/")
+    assert destination.store == "memory://m"
+    assert destination.prefix == "a/b/"
+    assert destination.claim("Acme Ltd") == "memory://m/a/b/audit/Acme_20Ltd"
+
+
+def test_accounts_that_differ_by_case_share_a_claim_where_the_store_cannot_tell_them_apart(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".INCOMING").mkdir()  # what `.incoming` is also called on such a file system
+    folding = ObjectStoreDestination(DirectoryStore(tmp_path), "Vendor")
+    assert folding.claim("ACME") == folding.claim("acme")
+    telling = ObjectStoreDestination(DirectoryStore(tmp_path / "other"), "Vendor")
+    assert telling.claim("ACME") != telling.claim("acme")
+
+
+def test_an_account_whose_files_would_be_too_long_for_a_folder_is_refused(tmp_path: Path) -> None:
+    account = "a" * 230
+    with pytest.raises(ConfigError, match=r"cannot hold names as long as.* it takes 255"):
+        ObjectStoreDestination(DirectoryStore(tmp_path), "").claim(account)
+    assert ObjectStoreDestination(MemoryStore(), "").claim(account).endswith(account)
+
+
+def test_the_longest_account_that_may_be_claimed_can_be_delivered_at_any_time(tmp_path: Path) -> None:
+    longest = 255 - len("audit__20261119T040000Z_9999.jsonl.gz")
+    destination = ObjectStoreDestination(DirectoryStore(tmp_path / "root"), "")
+    destination.claim("a" * longest)
+    with pytest.raises(ConfigError):
+        destination.claim("a" * (longest + 1))
+    name = f"audit/{'a' * longest}/audit_{'a' * longest}_20261119T040000Z_9999.jsonl.gz"
+    destination.deliver(package_of(tmp_path, b"x", name), ignore)
+
+
+@pytest.mark.parametrize("metadata", [{"plan": "é"}, {"plan": "a\nb"}, {"plan": "x" * 2045}])
+def test_metadata_that_a_store_would_refuse_is_never_sent(metadata: dict[str, str], tmp_path: Path) -> None:
+    store = MemoryStore()
+    with pytest.raises(Refused, match="metadata"):
+        ObjectStoreDestination(store, "").deliver(package_of(tmp_path, b"x", metadata=metadata), ignore)
+    assert store.objects == {}
+
+
+def test_metadata_of_two_kilobytes_is_stored(tmp_path: Path) -> None:
+    store = MemoryStore()
+    metadata = {"plan": "x" * 2044}
+    ObjectStoreDestination(store, "").deliver(package_of(tmp_path, b"x", metadata=metadata), ignore)
+    assert store.objects[NAME].metadata == metadata
+
+
+def test_a_body_that_is_tried_again_has_all_its_time_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    (tmp_path / "file").write_bytes(b"0123456789")
+    sent: list[int] = []
+    with (tmp_path / "file").open("rb") as file:
+        body = Body(file, 2, 6, limit_s=60, progress=sent.append)
+        body.sending()
+        assert body.read(4) == b"2345"
+        clock[0] = 61
+        with pytest.raises(TimeoutError, match="not through after 60 s"):
+            body.read()
+        assert body.stream().read() == b"234567"  # to be signed
+        body.stream()
+        body.sending()
+        assert body.read() == b"234567"
+    assert sent == [4, 2]
+
+
+def test_check_finds_a_store_that_replaces_objects() -> None:
+    moto = shared_moto()
+
+    def ignore_conditions(_request: object) -> ProxyFault:
+        return ProxyFault(without=frozenset({"if-none-match"}))
+
+    with proxy_before(moto.url, ignore_conditions) as proxy:
+        options = S3Options(moto.new_bucket(), REGION, proxy.url, path_style=True)
+        store = S3Store(options, lambda: S3Secrets(ACCESS_KEY_ID, SECRET_ACCESS_KEY))
+        (finding,) = ObjectStoreDestination(store, "").check()
+    assert finding.level is Level.ERROR
+    assert finding.message.startswith("the store ignores If-None-Match")
+
+
+@pytest.mark.parametrize("failing_put", [1, 2])
+def test_check_reports_what_a_failed_put_says(failing_put: int) -> None:
+    faults = iter([Fault.REFUSED if number == failing_put else None for number in (1, 2)])
+    (finding,) = ObjectStoreDestination(MemoryStore(faults=lambda _package: next(faults)), "").check()
+    assert (finding.level, finding.message) == (Level.ERROR, "the store refused the object")
+    assert finding.hint
+
+
+def test_check_does_not_take_a_store_that_always_says_exists_for_a_good_one() -> None:
+    class Full(MemoryStore):
+        def put(self, package: Package, _progress: Callable[[int], None]) -> Receipt:
+            raise ObjectExists(f"{package.name} exists")
+
+    (finding,) = ObjectStoreDestination(Full(), "").check()
+    assert finding.level is Level.ERROR
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "landed"),
+    [
+        (Fault.NOT_SENT, NotSent, False),
+        (Fault.REFUSED, Refused, False),
+        (Fault.LOST_REQUEST, OutcomeUnknown, False),
+        (Fault.LOST_ANSWER, OutcomeUnknown, True),
+        (Fault.DELAYED, OutcomeUnknown, False),
+    ],
+)
+def test_a_fault_on_demand_lands_or_not_as_its_error_allows(
+    fault: Fault, error: type[Exception], *, landed: bool, tmp_path: Path
+) -> None:
+    store = MemoryStore(faults=lambda _package: fault)
+    with pytest.raises(error):
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert (NAME in store.objects) is landed
+
+
+def test_a_delayed_put_lands_later_unless_its_name_was_taken_meanwhile(tmp_path: Path) -> None:
+    faults = iter([Fault.DELAYED, Fault.DELAYED, None])
+    store = MemoryStore(faults=lambda _package: next(faults))
+    for data, name in ((b"late", "free"), (b"late", "taken")):
+        with pytest.raises(OutcomeUnknown):
+            store.put(package_of(tmp_path, data, name), ignore)
+    store.put(package_of(tmp_path, b"in time", "taken"), ignore)
+    store.settle()
+    assert {name: stored.data for name, stored in store.objects.items()} == {
+        "free": b"late",
+        "taken": b"in time",
+    }
+
+
+def test_a_lost_answer_does_not_replace_an_object(tmp_path: Path) -> None:
+    faults = iter([None, Fault.LOST_ANSWER])
+    store = MemoryStore(faults=lambda _package: next(faults))
+    store.put(package_of(tmp_path, b"first"), ignore)
+    with pytest.raises(OutcomeUnknown):
+        store.put(package_of(tmp_path, b"second"), ignore)
+    assert store.objects[NAME].data == b"first"
