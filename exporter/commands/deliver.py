@@ -1,0 +1,286 @@
+"""`run`, `backfill` and `replay`: everything that delivers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import orjson
+from rich.console import Console
+
+from exporter import wiring
+from exporter.commands.arguments import duration_of, time_of
+from exporter.errors import ConfigError, ExporterError, SourceError, WorkspaceError
+from exporter.ledger.storage import RunRecord
+from exporter.model import LIVE_LANE, Window
+from exporter.report import run as report_run
+from exporter.report.console import complain, console
+from exporter.runner import Report, Runner, Settings
+from exporter.telemetry.logs import LogObserver, configure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime, timedelta
+    from pathlib import Path
+
+    from exporter.config import ConfigProblem
+    from exporter.pipeline import Job, Pipeline
+    from exporter.runner import Observer
+    from exporter.wiring import App
+
+UPLOADS_PER_WORKER = 8
+"""Uploading is waiting for the most part, so many may wait at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What all three commands take."""
+
+    config: Path | None
+    accounts: list[str]
+    exports: list[str]
+    workers: int | None = None
+    budget: str | None = None
+    dry_run: bool = False
+    json: bool = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether a person looks on: then there are bars, else log lines."""
+        return sys.stderr.isatty() and not self.json
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a command asks for: which exports, what is due, and in which lane."""
+
+    jobs: tuple[Job, ...]
+    now: datetime
+    lane_id: str = LIVE_LANE
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A report, and the exports that their configuration kept out of it."""
+
+    report: Report
+    problems: tuple[ConfigProblem, ...] = ()
+
+
+def run(options: Options, as_of: str | None) -> int:
+    """Deliver everything that is due."""
+
+    def deliver() -> _Outcome:
+        moment = None if as_of is None else time_of("--as-of", as_of)
+
+        def find(app: App, pipeline: Pipeline) -> _Work:
+            jobs = wiring.select(app, options.accounts, options.exports)
+            return _Work(jobs, _as_of(pipeline, moment))
+
+        return _deliver(options, find)
+
+    return _answered(options, deliver)
+
+
+def backfill(options: Options, start: str, end: str, *, redeliver: bool) -> int:
+    """Deliver a past range of one export, or go on with it."""
+
+    def deliver() -> _Outcome:
+        window = Window(time_of("--from", start), time_of("--to", end))
+        if window.start >= window.end:
+            raise ConfigError(f"--from {start} is not before --to {end}", hint="exchange them")
+
+        def find(app: App, pipeline: Pipeline) -> _Work:
+            job = _one(wiring.select(app, options.accounts, options.exports))
+            now = pipeline.now()
+            if window.end > now:
+                raise ConfigError(
+                    f"--to {end} lies in the future", hint=f"at the most: --to {now:%Y-%m-%dT%H:%M:%SZ}"
+                )
+            _refuse_paused(pipeline.begin(job, now).export.paused, job)
+            lane = app.requests.backfill(job.name, window, app.source.seal(), redeliver=redeliver)
+            return _Work((job,), now, lane.id)
+
+        return _deliver(options, find)
+
+    return _answered(options, deliver)
+
+
+def replay(options: Options, sequences: str) -> int:
+    """Deliver the content of earlier objects of one export again."""
+
+    def deliver() -> _Outcome:
+        numbers = parse_sequences(sequences)
+
+        def find(app: App, pipeline: Pipeline) -> _Work:
+            job = _one(wiring.select(app, [], options.exports))
+            now = pipeline.now()
+            _refuse_paused(pipeline.begin(job, now).export.paused, job)
+            return _Work((job,), now, app.requests.replay(job.name, numbers).id)
+
+        return _deliver(options, find)
+
+    return _answered(options, deliver)
+
+
+def parse_sequences(text: str) -> tuple[int, ...]:
+    """Sequence numbers such as `17`, `17..42` or `3,5,17..20`; raises ConfigError."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.strip().partition("..")
+        bounds = (first, last if dots else first)
+        if not all(bound.isascii() and bound.isdigit() for bound in bounds) or int(bounds[0]) > int(
+            bounds[1]
+        ):
+            raise ConfigError(
+                f"'{part}' is not a sequence number", hint="write --seq 17, --seq 17..42 or --seq 3,17..42"
+            )
+        numbers += range(int(bounds[0]), int(bounds[1]) + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+def one_of(account: str | None, export: str | None) -> tuple[list[str], list[str]]:
+    """Which accounts and exports these two options choose; raises ConfigError if neither is given."""
+    if account is None and export is None:
+        raise ConfigError("it is not said whose records", hint="add --account A or --export NAME")
+    return ([], [export]) if export is not None else ([account or ""], [])
+
+
+def _as_of(pipeline: Pipeline, moment: datetime | None) -> datetime:
+    now = pipeline.now()
+    if moment is not None and moment > now:
+        raise ConfigError(
+            f"--as-of {moment:%Y-%m-%dT%H:%M:%SZ} is later than the source's clock, {now:%Y-%m-%dT%H:%M:%SZ}",
+            hint="a window can only be sealed once it is over: leave --as-of out, or name an earlier moment",
+        )
+    return moment or now
+
+
+def _budget(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    budget = duration_of("--budget", text)
+    if not budget:
+        raise ConfigError(
+            f"--budget {text} leaves no time to start anything", hint="leave --budget out for no limit"
+        )
+    return budget
+
+
+def _one(jobs: tuple[Job, ...]) -> Job:
+    if len(jobs) != 1:
+        names = ", ".join(job.name for job in jobs[:5])
+        raise ConfigError(
+            f"this needs exactly one export, and the choice leaves {len(jobs)}: {names}",
+            hint="name it with --export NAME",
+        )
+    return jobs[0]
+
+
+def _refuse_paused(paused: bool, job: Job) -> None:  # noqa: FBT001
+    if paused:
+        raise ConfigError(
+            f"export '{job.name}' is paused and gets no new plan", hint=f"audit-exporter resume {job.name}"
+        )
+
+
+# --- From work to an answer ----------------------------------------------------------------------------
+
+
+def _answered(options: Options, deliver: Callable[[], _Outcome]) -> int:
+    """Deliver, and say what came of it; an error is an answer, too."""
+    try:
+        outcome = deliver()
+    except ExporterError as error:
+        outcome = _Outcome(Report(error=error))
+    report, problems = outcome.report, outcome.problems
+    if report.error is not None and not options.watched:
+        configure().error("stopped", error=report.error.message, hint=report.error.hint)
+    if options.json:
+        answer = report_run.as_json(report, problems, dry_run=options.dry_run)
+        sys.stdout.write(orjson.dumps(answer).decode() + "\n")
+    else:
+        report_run.show(console(), report, problems, dry_run=options.dry_run)
+        if report.error is not None and options.watched:
+            complain(report.error)
+    return report_run.exit_status(report, problems)
+
+
+def _deliver(options: Options, find: Callable[[App, Pipeline], _Work]) -> _Outcome:
+    budget = _budget(options.budget)
+    named = {*options.accounts, *options.exports}
+    with (
+        wiring.open_app(options.config, dry_run=options.dry_run) as app,
+        _observer(options) as observer,
+        _stopping() as stop,
+        ExitStack() as stack,
+    ):
+        problems = tuple(problem for problem in app.problems if not named or problem.export in named)
+        for problem in problems:
+            observer.skipped(problem.export, problem.message, problem.hint)
+        try:
+            pipeline = stack.enter_context(app.pipeline())
+            work = find(app, pipeline)
+        except (SourceError, WorkspaceError) as error:
+            stopped = Report(error=error)
+            return _Outcome(_recorded(app, lambda: stopped), problems)
+        workers = options.workers or os.cpu_count() or 1
+        insist = bool(options.exports) or work.lane_id != LIVE_LANE
+        settings = Settings(workers, UPLOADS_PER_WORKER * workers, budget, insist)
+        runner = Runner(pipeline, app.ledger, observer, wiring.clock, settings, stop)
+        return _Outcome(_recorded(app, lambda: runner.run(work.jobs, work.now, work.lane_id)), problems)
+
+
+def _recorded(app: App, run: Callable[[], Report]) -> Report:
+    """Run, with a row in the ledger that says so, above all when it comes to nothing."""
+    record = RunRecord(uuid4().hex, wiring.clock())
+    app.ledger.record_run(record)
+    try:
+        report = run()
+    except ExporterError as failure:
+        report = Report(error=failure)
+    error = report.error
+    ended = replace(
+        record,
+        finished_at=wiring.clock(),
+        delivered=len(report.delivered),
+        failing=len(report.failing),
+        error=error.message if error else "",
+        hint=error.hint if error else "",
+    )
+    app.ledger.record_run(ended)
+    return report
+
+
+@contextmanager
+def _observer(options: Options) -> Iterator[Observer]:
+    if options.watched:
+        from exporter.telemetry.progress import ProgressObserver
+
+        with ProgressObserver(Console(stderr=True)) as observer:
+            yield observer
+    else:
+        yield LogObserver(configure())
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """SIGTERM and SIGINT end the starting of new work; the same signal again ends the process."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

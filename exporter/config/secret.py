@@ -1,0 +1,98 @@
+"""Secrets: given by reference or as text, revealed on demand, and never shown.
+
+It must not read a secret before it is needed, and no error of it may quote one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic_core import core_schema
+
+from exporter.config.surroundings import surroundings_of
+from exporter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A value that is never shown: the text itself, or the environment variable or file that holds it."""
+
+    text: str
+    kind: Literal["text", "env", "file"] = "text"
+    environ: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def reveal(self) -> str:
+        """The value, read anew at every call, so that a rotated secret is used at once.
+
+        One newline at the end is no part of it. Raises ConfigError, which names the reference alone.
+        """
+        if self.kind == "file":
+            return self._from_file().removesuffix("\n")
+        if self.kind == "text":
+            return self.text
+        if value := self.environ.get(self.text):
+            return value.removesuffix("\n")
+        raise ConfigError(
+            f"the environment variable {self.text} is not set, or empty",
+            hint="Set it where audit-exporter runs, or correct `{env: …}` in the configuration.",
+        )
+
+    def _from_file(self) -> str:
+        hint = "Mount it where audit-exporter runs, or correct `{file: …}` in the configuration."
+        try:
+            return Path(self.text).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"the secret file {self.text} cannot be read: {error.strerror}", hint=hint
+            ) from error
+        except UnicodeDecodeError:  # not chained: it quotes the bytes
+            raise ConfigError(f"the secret file {self.text} is not UTF-8 text", hint=hint) from None
+
+    @classmethod
+    def _parse(cls, value: object, info: ValidationInfo) -> Secret:
+        around = surroundings_of(info)
+        match value:
+            case Secret():
+                return value
+            case str() if value:
+                return cls(value)
+            case {"env": str(name), **more} if name and not more:
+                return cls(name, "env", around.environ)
+            case {"file": str(path), **more} if path and not more:
+                return cls(str(around.folder / path), "file")
+        message = "must be text, {env: NAME} or {file: PATH}"
+        raise ValueError(message)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        del source, handler
+        return core_schema.with_info_plain_validator_function(
+            cls._parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        del schema, handler
+        text = {"type": "string", "minLength": 1}
+        references = (
+            {"type": "object", "properties": {key: text}, "required": [key], "additionalProperties": False}
+            for key in ("env", "file")
+        )
+        return {"anyOf": [text, *references]}

@@ -1,0 +1,212 @@
+"""What a configuration may say: strict, frozen models.
+
+They are the one description of the file: reading, the JSON Schema for editors and the "did you mean"
+of a mistyped key all come from them. They must not read files, or look at the process's environment.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from exporter.config.notation import (
+    GIB,
+    Bytes,
+    Duration,
+    Endpoint,
+    FilePath,
+    Name,
+    Prefix,
+    Text,
+    Time,
+    Zone,
+    up_to,
+)
+from exporter.config.secret import Secret  # noqa: TC001 - pydantic reads the annotations
+from exporter.schedule import check_every
+
+
+def _checked_every(every: timedelta) -> timedelta:
+    check_every(every)
+    return every
+
+
+def _schema_default(text: str) -> Any:  # noqa: ANN401 (what `Field` returns)
+    """A default as people write it: pydantic would put PT4H into the schema."""
+    return Field(json_schema_extra={"default": text})
+
+
+class Strict(BaseModel):
+    """Nothing unknown, nothing converted, nothing changed afterwards, and no input in error texts."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+
+class Columns(Strict):
+    """The source's column for each role; `commit` is the PostgreSQL column of the writing transaction."""
+
+    id: Text
+    time: Text
+    account: Text
+    commit: Text | None = None
+    email: Text | None = None
+    action: Text | None = None
+    action_id: Text | None = None
+    description: Text | None = None
+    ip_address: Text | None = None
+
+
+class SourceSettings(Strict):
+    """The database where audit records live: a table or a query, and which column means what."""
+
+    url: Secret
+    table: Text | None = None
+    query: Text | None = None
+    columns: Columns
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    """For a time column of numbers: what one of them counts, since 1970."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            message = "needs either `table` or `query`" + (", not both" if self.table else "")
+            raise ValueError(message)
+        return self
+
+
+class LedgerSettings(Strict):
+    """The database of the exports, watermarks, plans and attempts."""
+
+    url: Secret
+
+
+class S3Settings(Strict):
+    """A bucket of Amazon S3, or of a store that speaks its protocol."""
+
+    type: Literal["s3"]
+    bucket: Text
+    prefix: Prefix = ""
+    region: Text | None = None
+    endpoint_url: Endpoint | None = None
+    path_style: bool = False
+    """Bucket in the path instead of the host name, as many stores other than Amazon's want it."""
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+    role_arn: Text | None = None
+    """The customer's role to assume."""
+    external_id: Secret | None = None
+    kms_key: Text | None = None
+    ca_file: FilePath | None = None
+    """Certificates to trust for the endpoint, as a PEM file."""
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> Self:
+        message = ""
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            message = "needs both `access_key_id` and `secret_access_key`, or neither"
+        elif self.session_token and not self.access_key_id:
+            message = "has a `session_token` without `access_key_id` and `secret_access_key`"
+        elif self.external_id and not self.role_arn:
+            message = "has an `external_id` without the `role_arn` that it belongs to"
+        if message:
+            raise ValueError(message)
+        return self
+
+
+class DirectorySettings(Strict):
+    """A folder, as a destination of its own or one that something else ships."""
+
+    type: Literal["directory"]
+    path: FilePath
+    prefix: Prefix = ""
+
+
+Destination = Annotated[S3Settings | DirectorySettings, Field(discriminator="type")]
+DESTINATIONS: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(Destination)[0])
+}
+
+
+class DefaultSettings(Strict):
+    """What `defaults:` may give to every export that does not say otherwise."""
+
+    every: Annotated[Duration, AfterValidator(_checked_every), _schema_default("4h")] = timedelta(hours=4)
+    """How long a window is: a whole part of a day, from 1s to 24h (1d)."""
+    grace: Annotated[Duration, _schema_default("60s")] = timedelta(seconds=60)
+    """How long after its end a window is read."""
+    timezone: Zone = "UTC"
+    """In whose midnight the windows of a day begin."""
+    format: Literal["standard", "native"] = "standard"
+    archive: Literal["zip", "gzip"] = "zip"
+    body: Literal["ndjson", "json_array"] = "ndjson"
+    start: Time | None = None
+    """Where a new export begins; without it, at the last boundary before it is first seen."""
+    part_limit: Annotated[Bytes, up_to(3 * GIB)] = GIB
+    """Bytes of JSON after which a window goes on in a further object."""
+    max_record: Annotated[Bytes, up_to(GIB)] = 4_000_000
+    """Bytes of JSON above which a record goes out as a bad one."""
+
+
+class ExportSettings(DefaultSettings):
+    """One account's records to one destination."""
+
+    account: Text
+    name: Name = Field(default_factory=lambda known: known["account"], validate_default=True)
+    """The export's own name for good; the account, unless the account has several exports."""
+    destination: Destination
+
+
+class ExportsFrom(Strict):
+    """Where further exports come from: files beside this one, or rows of the source."""
+
+    files: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+        Field(strict=False),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = ()
+    query: Text | None = None
+
+
+class FileSettings(Strict):
+    """A configuration file without its exports, which are looked at one by one."""
+
+    source: SourceSettings
+    ledger: LedgerSettings
+    defaults: DefaultSettings = Field(default_factory=DefaultSettings)
+    exports: list[object] = []
+    exports_from: ExportsFrom = Field(default_factory=ExportsFrom)
+    workspace: FilePath | None = None
+    """Where archives are written before they are delivered; the system's folder for it by default."""
+
+    @model_validator(mode="after")
+    def _some_exports(self) -> Self:
+        if not (self.exports or self.exports_from.files or self.exports_from.query):
+            message = "there is no export: list them under `exports`, or say `exports_from`"
+            raise ValueError(message)
+        return self
+
+
+class _WholeFile(FileSettings):
+    """The configuration of audit-exporter."""
+
+    exports: list[ExportSettings] = []  # type: ignore[assignment]  # the schema alone, never an instance
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the whole file, for editors."""
+    schema = _WholeFile.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "audit-exporter"}

@@ -1,0 +1,32 @@
+"""The formats that come with the product, as mappings over the roles of a source's columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Fields = dict[str, tuple[str, str | None]]
+
+STANDARD: Final = {
+    "Date": ("instant", "time"),
+    "Email": ("string", "email"),
+    "Action": ("string", "action"),
+    "Action ID": ("string", "action_id"),
+    "Description": ("string", "description"),
+    "IP Address": ("string", "ip_address"),
+    "Event ID": ("string", "id"),
+}
+"""The mission's six fields, in its order, and the stable id for de-duplication."""
+
+PRESETS: Final[Mapping[str, Mapping[str, tuple[str, str]] | None]] = {"standard": STANDARD, "native": None}
+"""By name; None is every column of the source under its own name."""
+
+
+def fields_of(preset: str, columns: Mapping[str, str | None]) -> Fields | None:
+    """A preset's mapping with roles replaced by the columns that fill them; a role nobody fills is null."""
+    mapping = PRESETS[preset]
+    if mapping is None:
+        return None
+    return {name: (how, columns.get(role)) for name, (how, role) in mapping.items()}

@@ -1,0 +1,314 @@
+"""Deliver one export's windows, each record exactly once: the protocol, top to bottom.
+
+`prepare` goes from the schedule to a finished archive with a plan; `deliver` from the plan to the commit.
+Between any two lines the process may die, and another one may be doing the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from exporter import archive, keys, schedule
+from exporter.errors import (
+    Conflict,
+    DeliveryError,
+    ExportError,
+    NotSent,
+    ObjectExists,
+    OutcomeUnknown,
+    SourceError,
+    Stopped,
+)
+from exporter.ledger.rules import FOREIGN, Draft, resume_hint
+from exporter.model import LIVE_LANE, Failure, LaneKind, Outcome, Package, Range, Window
+from exporter.rendering import Renderer
+from exporter.workspace import discard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from zoneinfo import ZoneInfo
+
+    from exporter.interfaces import Block, Clock, Destination, FormatCompiler, Source
+    from exporter.ledger.rules import Ledger, Standing
+    from exporter.model import Content, Export, Lane, Plan, Receipt, Rendering
+    from exporter.rendering import Rendered
+    from exporter.workspace import Workspace
+
+MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
+FIRST_RETRY: Final = timedelta(seconds=60)
+CONFLICTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One export as configured."""
+
+    name: str
+    account: str
+    zone: ZoneInfo
+    every: timedelta
+    grace: timedelta
+    start: datetime | None
+    rendering: Rendering
+    part_limit_bytes: int
+    destination: Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A planned object, rendered and waiting to be uploaded. `discard` its folder when done with it."""
+
+    job: Job
+    plan: Plan
+    package: Package
+    folder: Path
+
+    def discard(self) -> None:
+        """Give the workspace back."""
+        discard(self.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """There was nothing (more) to deliver up to ``watermark``; the lane is past it."""
+
+    watermark: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The plan's object is in the store, and the ledger knows."""
+
+    plan: Plan
+    content: Content
+    receipt: Receipt | None  # None: an earlier attempt had put it there
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The plan stays open: why, and when to try again; never by itself after an alarm."""
+
+    error: DeliveryError | Stopped
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The range that comes next in a lane, how to render it, and from when on its name may be."""
+
+    range: Range
+    rendering: Rendering
+    limit_bytes: int | None
+    name_from: datetime
+
+
+class Pipeline:
+    """One source, one ledger, one workspace; safe to use from several threads and processes at once."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        workspace: Workspace,
+        compile_format: FormatCompiler,
+        clock: Clock,
+    ) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._workspace = workspace
+        self._compile = compile_format
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The moment that decides what is due: the source's; raises SourceError if the clocks disagree."""
+        now, local = self._source.now(), self._clock()
+        if abs(now - local) > MAX_CLOCK_SKEW:
+            raise SourceError(
+                f"the source's clock says {now:%Y-%m-%d %H:%M:%SZ}, this machine's {local:%Y-%m-%d %H:%M:%SZ}",
+                hint="set both by NTP: a wrong clock would seal windows before their end",
+            )
+        return now
+
+    # --- steps 0 to 4: begin, open plan, window, seal, render, plan --------------------------------
+
+    def prepare(self, job: Job, now: datetime, lane_id: str = LIVE_LANE) -> Ready | Moved | None:
+        """The next object of this export, planned and rendered; Moved: past nothing; None: nothing is due.
+
+        An open plan, of whatever lane, comes first and is rendered again exactly as it was planned.
+        Raises Stopped, ExportError, SourceError, LedgerError; nothing half-made is left behind.
+        """
+        for _ in range(CONFLICTS):
+            try:
+                return self._prepare(job, now, lane_id)
+            except Conflict as conflict:
+                last = conflict
+        raise last
+
+    def _prepare(self, job: Job, now: datetime, lane_id: str) -> Ready | Moved | None:
+        standing = self.begin(job, now)
+        if standing.export.stopped:
+            raise Stopped(standing.export.stopped, hint=resume_hint(job.name))
+        if standing.open_plan is not None:
+            return self._render_again(job, standing.open_plan)
+        if standing.export.paused:
+            return None
+        lane = standing.lane(lane_id)
+        step = self._next(job, standing.export, lane, now)
+        if step is None:
+            return None
+        stamp = keys.next_stamp(step.name_from, standing.export.stamp)
+        prefix, suffix = job.destination.prefix, archive.suffix(step.rendering.archive)
+        name = keys.object_name(prefix, job.account, stamp, suffix)
+        folder = self._workspace.folder()
+        try:
+            rendered = self._render(step.range, step.rendering, step.limit_bytes, name, folder)
+            if rendered.content.count == 0:
+                discard(folder)
+                return self._pass_over(job, standing.export, lane, step.range, now)
+            fixed = replace(step.range, last=rendered.last_key)
+            draft = Draft(lane.id, fixed, step.rendering, rendered.final, name, stamp, rendered.content)
+            plan = self._ledger.plan(standing.export, draft, rendered.bad)
+        except BaseException:
+            discard(folder)
+            raise
+        return Ready(job, plan, _package(plan, rendered), folder)
+
+    def begin(self, job: Job, now: datetime) -> Standing:
+        """Step 0. What the ledger knows of this export, which may begin with this call.
+
+        Raises Conflict when its names have just moved: read again.
+        """
+        claim = job.destination.claim(job.account)
+        standing = self._ledger.standing(job.name)
+        if standing is None:
+            begin = job.start or schedule.last_boundary(now, job.every, job.zone)
+            return self._ledger.begin(job.name, job.account, claim, begin, self._source.seal())
+        if (standing.export.claim, standing.export.account) != (claim, job.account):
+            self._ledger.relocate(job.name, job.account, claim)
+            raise Conflict(f"export '{job.name}' moved to {claim}")  # read it again
+        return standing
+
+    def _next(self, job: Job, export: Export, lane: Lane, now: datetime) -> _Step | None:
+        """Steps 2 and 3. The next range of a lane, sealed; None when nothing is due."""
+        if lane.done:
+            return None
+        if lane.kind is LaneKind.REPLAY:
+            original = self._ledger.delivered(export.name, lane.sequences[0])
+            return _Step(original.range, original.rendering, None, self._clock())
+        window = Window(lane.watermark, lane.open_end or self._window_end(job, lane))
+        if lane.kind is LaneKind.BACKFILL:
+            range_ = Range(job.account, window, lane.seal, after=lane.last_key)
+            return _Step(range_, job.rendering, job.part_limit_bytes, self._clock())
+        if lane.open_end is None and window.end + job.grace > now:
+            return None
+        range_ = Range(
+            account=job.account,
+            window=window,
+            seal=self._source.seal(lane.seal) if lane.open_seal is None else lane.open_seal,
+            previous=lane.seal,
+            first=window.start == export.begin,
+            after=lane.last_key,
+        )
+        name_from = max(filter(None, (window.end, export.names_from)))
+        return _Step(range_, job.rendering, job.part_limit_bytes, name_from)
+
+    def _window_end(self, job: Job, lane: Lane) -> datetime:
+        end = schedule.next_boundary(lane.watermark, job.every, job.zone)
+        return end if lane.until is None else min(end, lane.until)
+
+    def _pass_over(self, job: Job, export: Export, lane: Lane, empty: Range, now: datetime) -> Moved:
+        """Step 7 for an empty window, and for the empty ones right behind it, which the same seal covers."""
+        if lane.kind is LaneKind.REPLAY:
+            raise ExportError(
+                f"the source no longer has the records of sequence number {lane.sequences[0]}",
+                hint="replay renders from the source again; the object itself is where it was delivered",
+            )
+        end = empty.window.end
+        latest = now - job.grace if lane.until is None else lane.until
+        if end < latest:
+            quiet = self._source.quiet_until(job.account, end, latest, empty.seal)
+            boundary = (
+                lane.until if quiet == lane.until else schedule.last_boundary(quiet, job.every, job.zone)
+            )
+            end = max(end, boundary)
+        self._ledger.advance(export, lane.id, end, empty.seal)
+        return Moved(end)
+
+    def _render_again(self, job: Job, plan: Plan) -> Ready:
+        """Step 1. The archive of an open plan: same range, settings and name, whatever changed since."""
+        folder = self._workspace.folder()
+        try:
+            rendered = self._render(plan.range, plan.rendering, None, plan.name, folder)
+        except BaseException:
+            discard(folder)
+            raise
+        return Ready(job, plan, _package(plan, rendered), folder)
+
+    def _render(
+        self, range_: Range, rendering: Rendering, limit_bytes: int | None, name: str, folder: Path
+    ) -> Rendered:
+        form = self._compile(rendering)
+        renderer = Renderer(form, rendering, range_.account, limit_bytes)
+        return renderer.render(self._blocks(range_, form.columns), folder, keys.member_name(name))
+
+    def _blocks(self, range_: Range, columns: Sequence[str] | None) -> Iterator[Block]:
+        return (block for _, block in self._source.read([range_], columns))
+
+    # --- steps 5 to 7: attempt, answer, commit ------------------------------------------------------
+
+    def deliver(self, ready: Ready, progress: Callable[[int], None]) -> Delivered | Held | None:
+        """Upload a planned object, once, and say what came of it; None: another process was first."""
+        plan, package, destination = ready.plan, ready.package, ready.job.destination
+        try:
+            attempt = self._ledger.attempt(plan, package.content, destination.store)
+            receipt, outcome = None, Outcome.EXISTS
+            try:
+                receipt, outcome = destination.deliver(package, progress), Outcome.SUCCEEDED
+            except ObjectExists as error:
+                if not self._ledger.judge(plan, attempt):
+                    alarm = f"{FOREIGN}: {destination.store}/{plan.name}"
+                    return Held(_chained(Stopped(alarm, hint=resume_hint(plan.export)), error), None)
+            except DeliveryError as error:
+                retry_at = self._retry_at(ready.job)
+                failure = Failure(error.message, error.hint, self._clock())
+                self._ledger.answer(plan, attempt, _outcome_of(error), failure, retry_at)
+                return Held(error, retry_at)
+            return Delivered(self._ledger.commit(plan, attempt, outcome), package.content, receipt)
+        except Conflict:
+            return None
+
+    def _retry_at(self, job: Job) -> datetime:
+        """Twice as long after each try in a row, up to the length of a window."""
+        standing = self._ledger.standing(job.name)
+        tries = standing.export.tries if standing else 0
+        return self._clock() + min(job.every, FIRST_RETRY * (1 << min(tries, 16)))
+
+
+def _outcome_of(error: DeliveryError) -> Outcome:
+    if isinstance(error, OutcomeUnknown):
+        return Outcome.UNKNOWN
+    return Outcome.NOT_SENT if isinstance(error, NotSent) else Outcome.REFUSED
+
+
+def _chained(error: Stopped, cause: Exception) -> Stopped:
+    error.__cause__ = cause
+    return error
+
+
+def _package(plan: Plan, rendered: Rendered) -> Package:
+    content = rendered.content
+    metadata = {
+        "audit-export": keys.encode_account(plan.export),
+        "audit-plan": plan.id,
+        "audit-sequence": str(plan.sequence),
+        "audit-window": f"{plan.range.window.start:%Y%m%dT%H%M%SZ}-{plan.range.window.end:%Y%m%dT%H%M%SZ}",
+        "audit-records": str(content.count),
+        "audit-late-records": str(content.late),
+        "audit-bad-records": str(content.bad),
+        "audit-repeats": "yes" if plan.repeats or plan.lane.startswith("replay") else "no",
+        "audit-content-sha256": content.content_sha256,
+    }
+    return Package(rendered.path, plan.name, content, archive.content_type(plan.rendering.archive), metadata)

@@ -1,0 +1,215 @@
+"""From a source's blocks to one finished archive: one pass, memory that does not grow with the window.
+
+It decides where a part ends and what becomes of a record that cannot be rendered. It knows neither
+ledger nor destination.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from exporter.archive import ArchiveWriter
+from exporter.errors import WorkspaceError, WrongAccount
+from exporter.model import BadRecord, Branch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from exporter.interfaces import Block, Format
+    from exporter.model import Content, Key, Rendering
+
+LEADING_BYTES: Final = 1024
+KEPT_BYTES: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A finished archive and what it took: up to which key, and whether that was all there is."""
+
+    path: Path
+    content: Content
+    bad: BadRecords
+    last_key: Key | None
+    final: bool
+
+
+class BadRecords:
+    """The records of one archive that could not be rendered, whole, in a file beside it.
+
+    In a file, because a window may hold nothing else, and memory must not grow with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self.count = 0
+
+    def add(self, record: BadRecord) -> None:
+        """Keep one more."""
+        if self._file is None:
+            self._file = self._path.open("xb")
+        body = base64.b64encode(record.body).decode()
+        self._file.write(orjson.dumps([record.id, record.reason, record.length, body]) + b"\n")
+        self.count += 1
+
+    def close(self) -> None:
+        """Write out what is still in memory."""
+        if self._file is not None:
+            self._file.close()
+
+    def __iter__(self) -> Iterator[BadRecord]:
+        if self._file is None:
+            return
+        with self._path.open("rb") as file:
+            for line in file:
+                record_id, reason, length, body = orjson.loads(line)
+                yield BadRecord(record_id, reason, length, base64.b64decode(body))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A block's lines, and which of its records are bad."""
+
+    data: bytes
+    bad: tuple[tuple[int, BadRecord], ...] = ()
+
+
+class Renderer:
+    """Renders one range, or as much of it as fits into one part.
+
+    ``limit`` is in bytes of JSON; None for a part whose last key is already fixed. Raises WrongAccount,
+    WorkspaceError, and what the source raises; whatever it raises, no file is left behind.
+    """
+
+    def __init__(self, form: Format, rendering: Rendering, account: str, limit: int | None) -> None:
+        self._format = form
+        self._rendering = rendering
+        self._account = account
+        self._limit = limit
+
+    def render(self, blocks: Iterable[Block], folder: Path, member: str) -> Rendered:
+        """Write the archive of these blocks into ``folder``."""
+        bad = BadRecords(folder / "bad.jsonl")
+        rendering = self._rendering
+        path = folder / "archive"
+        with (
+            _room(folder),
+            ArchiveWriter(path, kind=rendering.archive, body=rendering.body, member=member) as archive,
+        ):
+            last_key, final, late = self._write(blocks, archive, bad)
+            bad.close()
+            content = archive.finish(late=late, bad=bad.count)
+        return Rendered(path, content, bad, last_key, final)
+
+    def _write(
+        self, blocks: Iterable[Block], archive: ArchiveWriter, bad: BadRecords
+    ) -> tuple[Key | None, bool, int]:
+        last_key, late, written = None, 0, 0
+        for block in blocks:
+            if not block.belongs_to(self._account):
+                raise WrongAccount(
+                    f"the source answered with a record of another account than '{self._account}'",
+                    hint="nothing was delivered; check the source's query and its account column",
+                )
+            lines = self._encode(block)
+            taken, data = len(block), lines.data
+            if self._limit is not None and written + len(data) > self._limit:
+                taken, data = _cut(block, data, self._limit - written, empty=last_key is None)
+            if taken:
+                archive.write(data, taken)
+                written += len(data)
+                last_key = block.key(taken - 1)
+                late += taken if block.branch is Branch.LATE else 0
+                for index, record in lines.bad:
+                    if index < taken:
+                        bad.add(record)
+            if taken < len(block):
+                return last_key, False, late
+        return last_key, True, late
+
+    def _encode(self, block: Block) -> _Lines:
+        if block.branch is Branch.UNREADABLE:
+            return _joined(self._bad(block, index, "its time cannot be read") for index in range(len(block)))
+        try:
+            data = self._format.encode(block)
+        except ValueError as error:
+            return self._encode_halves(block, str(error))
+        longest = self._rendering.max_record_bytes
+        if len(data) <= longest:
+            return _Lines(data)
+        lines = data.split(b"\n")[:-1]
+        if max(map(len, lines)) <= longest:
+            return _Lines(data)
+        return _joined(
+            _Lines(line + b"\n")
+            if len(line) <= longest
+            else self._bad(block, index, f"longer than {longest} bytes", line)
+            for index, line in enumerate(lines)
+        )
+
+    def _encode_halves(self, block: Block, reason: str) -> _Lines:
+        """Find the records that cannot be rendered without giving up the speed of the others."""
+        if len(block) == 1:
+            return self._bad(block, 0, reason)
+        middle = len(block) // 2
+        left, right = self._encode(block.slice(0, middle)), self._encode(block.slice(middle, len(block)))
+        moved = tuple((index + middle, record) for index, record in right.bad)
+        return _Lines(left.data + right.data, left.bad + moved)
+
+    def _bad(self, block: Block, index: int, reason: str, body: bytes | None = None) -> _Lines:
+        whole = block.raw(index) if body is None else body
+        record = BadRecord(block.id(index), reason, len(whole), whole[:KEPT_BYTES])
+        return _Lines(bad_line(record), ((index, record),))
+
+
+def bad_line(record: BadRecord) -> bytes:
+    """The form that always renders: why, how long the record is, and its leading bytes in base64."""
+    leading = base64.b64encode(record.body[:LEADING_BYTES]).decode()
+    form = {"id": record.id, "reason": record.reason, "length": record.length, "leading_bytes": leading}
+    # The slow encoder on purpose: it escapes whatever an id or a reason may hold, lone surrogates too.
+    return json.dumps({"bad_record": form}).encode() + b"\n"
+
+
+def _joined(parts: Iterable[_Lines]) -> _Lines:
+    data, bad = bytearray(), []
+    for index, part in enumerate(parts):
+        data += part.data
+        bad += [(index, record) for _, record in part.bad]
+    return _Lines(bytes(data), tuple(bad))
+
+
+def _cut(block: Block, data: bytes, room: int, *, empty: bool) -> tuple[int, bytes]:
+    """How many of a block's records still fit, and their lines; at least one key when the part is empty."""
+    lines = data.split(b"\n")[:-1]
+    taken = 0
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        taken += 1
+    while 0 < taken < len(lines) and block.key(taken - 1) == block.key(taken):
+        taken -= 1  # a part ends only between different keys
+    if taken == 0 and empty:
+        taken = 1
+        while taken < len(lines) and block.key(taken - 1) == block.key(taken):
+            taken += 1
+    return taken, b"".join(line + b"\n" for line in lines[:taken])
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkspaceError(
+            f"the workspace {folder} cannot be written: {error.strerror or error}",
+            hint="make room there or name another folder with the setting `workspace`; nothing was delivered",
+        ) from error

@@ -1,0 +1,208 @@
+"""Where every export stands: watermark, lag, last delivery, open plan, last error, what to do.
+
+It must not ask the source or a destination: what the ledger remembers can always be shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from exporter import schedule
+from exporter.ledger.rules import resume_hint
+from exporter.model import LaneKind
+from exporter.runner import is_due
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from exporter.config import ConfigProblem
+    from exporter.ledger.rules import Standing
+    from exporter.ledger.storage import RunRecord
+    from exporter.pipeline import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One export's state, in a word and in times; several of the three marks may hold at once."""
+
+    export: str
+    account: str
+    state: str
+    stopped: bool = False
+    blocked: bool = False
+    paused: bool = False
+    watermark: datetime | None = None
+    lag_s: int = 0  # since the end of the first window that is over and not delivered
+    next_window_end: datetime | None = None
+    delivered_at: datetime | None = None
+    last_object: str = ""
+    sequence: int = 0
+    open_plan: str = ""
+    open_since: datetime | None = None
+    attempts: int = 0
+    retry_at: datetime | None = None
+    requests: tuple[str, ...] = ()
+    error: str = ""
+    error_at: datetime | None = None
+    what_to_do: str = ""
+
+
+def rows(
+    jobs: Iterable[Job],
+    problems: Iterable[ConfigProblem],
+    standings: Mapping[str, Standing],
+    now: datetime,
+) -> list[Row]:
+    """Every configured export, right or wrong, then those that only the ledger knows."""
+    found = [
+        _row(job, standings[job.name], now) if job.name in standings else _not_begun(job)
+        for job in sorted(jobs, key=lambda job: job.name)
+    ]
+    found += [_skipped(problem, standings.get(problem.export)) for problem in problems]
+    configured = {row.export for row in found}
+    return found + [_orphan(standings[name]) for name in sorted(set(standings) - configured)]
+
+
+def _not_begun(job: Job) -> Row:
+    return Row(job.name, job.account, "not begun", what_to_do="audit-exporter run")
+
+
+def _skipped(problem: ConfigProblem, standing: Standing | None) -> Row:
+    row = _known(standing) if standing else Row(problem.export, "", "")
+    return replace(row, state="skipped", error=problem.message, what_to_do=problem.hint)
+
+
+def _orphan(standing: Standing) -> Row:
+    hint = "put it back into the configuration, or leave it: nothing is delivered for it"
+    return replace(_known(standing), state="not configured", what_to_do=hint)
+
+
+def _row(job: Job, standing: Standing, now: datetime) -> Row:
+    lane = standing.live
+    window_end = lane.open_end or schedule.next_boundary(lane.watermark, job.every, job.zone)
+    state, hint = _state(job, standing, now)
+    return replace(
+        _known(standing),
+        state=state,
+        lag_s=max(0, int((now - job.grace - window_end).total_seconds())),
+        next_window_end=window_end,
+        what_to_do=hint,
+    )
+
+
+def _known(standing: Standing) -> Row:
+    """What the ledger alone can say of an export."""
+    export, plan, failure = standing.export, standing.open_plan, standing.export.failure
+    return Row(
+        export=export.name,
+        account=export.account,
+        state="",
+        stopped=bool(export.stopped),
+        blocked=export.blocked_until is not None,
+        paused=export.paused,
+        watermark=standing.live.watermark,
+        delivered_at=export.delivered_at,
+        last_object=export.object_name,
+        sequence=export.sequence,
+        open_plan=plan.name if plan else "",
+        open_since=plan.created_at if plan else None,
+        attempts=export.tries,
+        retry_at=export.blocked_until,
+        requests=tuple(
+            f"{lane.id} {lane.watermark:%Y-%m-%dT%H:%M:%SZ}"
+            for lane in standing.lanes
+            if lane.kind is not LaneKind.LIVE and not lane.done
+        ),
+        error=export.stopped or (failure.message if failure else ""),
+        error_at=failure.at if failure else None,
+    )
+
+
+def _state(job: Job, standing: Standing, now: datetime) -> tuple[str, str]:
+    """The state in one or two words, and what a person does about it."""
+    export = standing.export
+    hint = export.failure.hint if export.failure else ""
+    if export.stopped:
+        return "stopped", resume_hint(export.name)
+    if export.paused:
+        return "paused", f"audit-exporter resume {export.name}"
+    if export.blocked_until is not None:
+        return "blocked", hint or f"audit-exporter run --export {export.name}"
+    if export.failure is not None:
+        return "failing" if is_due(job, standing, now) else "alarm", hint
+    if is_due(job, standing, now):
+        return "due", "audit-exporter run"
+    return "up to date", ""
+
+
+def as_json(found: list[Row], last_run: RunRecord | None) -> dict[str, Any]:
+    """Everything, for machines; times are RFC 3339 in UTC."""
+    return {"exports": [asdict(row) for row in found], "last_run": last_run and asdict(last_run)}
+
+
+def show(console: Console, found: list[Row], last_run: RunRecord | None) -> None:
+    """A table of all exports, then what each one that needs attention says."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("Export", "State", "Watermark", "Lag", "Last delivery", "Open plan"):
+        table.add_column(heading, overflow="fold", no_wrap=heading not in ("Export", "State"))
+    for row in found:
+        open_plan = f"{row.sequence:,}" if row.open_plan else "-"
+        watermark = _time(row.watermark) if row.watermark and row.watermark.second else _minute(row.watermark)
+        times = watermark, _span(row.lag_s), _minute(row.delivered_at)
+        table.add_row(escape(row.export), row.state, *times, open_plan)
+    console.print(table)
+    for row in found:
+        _show_attention(console, row)
+    if last_run is not None and last_run.error:
+        console.print(f"\nThe last run, {_time(last_run.started_at)}, stopped: {escape(last_run.error)}")
+        _show_what_to_do(console, last_run.hint)
+
+
+def _show_attention(console: Console, row: Row) -> None:
+    """What is wrong with an export, what is under way in it, and what a person can do."""
+    quiet = row.state in ("up to date", "due", "not begun") and not row.error
+    if quiet and not row.open_plan and not row.requests:
+        return
+    since = f" ({_time(row.error_at)})" if row.error_at else ""
+    says = f": {escape(row.error)}{since}" if row.error else ""
+    console.print(f"\n[bold]{escape(row.export)}[/] is {row.state}{says}")
+    if row.open_plan:
+        console.print(
+            f"  open plan: {row.sequence:,}, since {_time(row.open_since)}: {escape(row.open_plan)}"
+        )
+    if row.retry_at is not None:
+        attempts = f"{row.attempts:,} attempt{'s' if row.attempts != 1 else ''}"
+        console.print(f"  {attempts} so far; the next after {_time(row.retry_at)}")
+    for request in row.requests:
+        console.print(f"  unfinished request: {request}")
+    _show_what_to_do(console, row.what_to_do)
+
+
+def _show_what_to_do(console: Console, hint: str) -> None:
+    if hint:
+        console.print(f"  what to do: {escape(hint)}")
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%SZ}"
+
+
+def _minute(moment: datetime | None) -> str:
+    """Short, for the table has to fit into 80 columns; a watermark within a minute is written whole."""
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%MZ}"
+
+
+def _span(seconds: int) -> str:
+    if not seconds:
+        return "-"
+    for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{letter}"
+    return f"{seconds}s"

@@ -1,0 +1,1 @@
+"""What a running exporter tells: progress bars to a person, JSON log lines to a machine."""

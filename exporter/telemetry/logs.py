@@ -1,0 +1,84 @@
+"""JSON log lines on standard error. Only named values are logged, so no setting can slip in."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from exporter.errors import ExporterError
+    from exporter.pipeline import Delivered, Job
+
+
+def configure() -> FilteringBoundLogger:
+    """The log of this process: one JSON object a line, times in UTC."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    log: FilteringBoundLogger = structlog.get_logger()
+    return log
+
+
+class LogObserver:
+    """A run as log lines: one for each object, and one for each export that does not get on."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+
+    def skipped(self, export: str, error: str, hint: str) -> None:
+        """This export is left out, because its configuration is wrong."""
+        self._log.error("skipped", export=export, error=error, hint=hint)
+
+    def started(self, due: int) -> None:
+        """So many exports have something to do."""
+        self._log.info("run started", due=due)
+
+    def sent(self, job: Job, size_bytes: int) -> None:
+        """Too fine-grained for a log."""
+
+    def delivered(self, job: Job, delivered: Delivered) -> None:
+        """One more object is in its store."""
+        plan, content = delivered.plan, delivered.content
+        log = self._log.info if len(plan.hashes) == 1 else self._log.warning
+        log(
+            "delivered",
+            export=job.name,
+            account=job.account,
+            store=job.destination.store,
+            object=plan.name,
+            lane=plan.lane,
+            sequence=plan.sequence,
+            window_start=plan.range.window.start.isoformat(),
+            window_end=plan.range.window.end.isoformat(),
+            records=content.count,
+            late=content.late,
+            bad=content.bad,
+            bytes=content.archive_bytes,
+            content_sha256=list(plan.hashes),
+            was_there=delivered.receipt is None,
+        )
+
+    def failed(self, job: Job, error: ExporterError) -> None:
+        """This export does not get on for now."""
+        internal = error.__cause__ if error.message.startswith("internal error") else None
+        self._log.error(
+            "failed",
+            export=job.name,
+            account=job.account,
+            error=error.message,
+            hint=error.hint,
+            **({"exc_info": internal} if internal else {}),
+        )
+
+    def finished(self, job: Job) -> None:
+        """Nothing more is due; said by the report."""
