@@ -1,0 +1,60 @@
+# Every target sets up what it needs: Python >= 3.11 is all that has to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench proof lock clean
+
+help: ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+demo: $(READY) ## export a sample audit database into a folder, and show what was delivered
+	@rm -rf $(DEMO)
+	@$(BIN)/audit-exporter init $(DEMO) | sed '/^Next:/d'
+	@if [ -t 2 ]; then $(BIN)/audit-exporter run -c $(DEMO)/audit-exporter.yaml; \
+	else $(BIN)/audit-exporter run -c $(DEMO)/audit-exporter.yaml 2>$(DEMO)/run.log; fi
+	@echo
+	@echo "Next: $(BIN)/audit-exporter status -c $(DEMO)/audit-exporter.yaml"
+	@echo "      find $(DEMO)/out -name '*.zip' | sort | head -n 1 | xargs unzip -p | head -n 3"
+
+test: $(READY) ## pass every test
+	@$(BIN)/python -m pytest -n auto
+
+check: $(READY) ## format, lint, types, import rule, fast tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -n auto -m "not slow and not proof"
+
+format: $(READY) ## rewrite the code in the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## time and memory of whole runs, beside a peer
+	@$(BIN)/python -m tests.bench
+
+proof: $(READY) ## the protocol's proofs at full length
+	@$(BIN)/python -m pytest -n auto -m proof
+	@$(BIN)/python -m tests.simulation --schedules 1000000 --jobs $$(nproc)
+
+lock: $(READY) ## look for newer versions of the dependencies
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml --group dev --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml --constraint requirements.lock --output-file deploy/requirements.lock
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …"; exit 1; }
+	@echo "setting up $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,142 @@
+"""The steps of a process that it can die at: what it asks of the system, the ledger and the store.
+
+A step is a kind, such as "Pipeline.deliver/Ledger.commit: before COMMIT", and how often that kind came
+before: threads may take turns as they like, and still every step has the same name in every run.
+It must not change what the process does, other than by ending it.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from exporter.destinations.directory import DirectoryStore
+from exporter.destinations.s3 import S3Store
+from exporter.ledger.requests import Requests
+from exporter.ledger.rules import Ledger
+from exporter.pipeline import Pipeline
+from exporter.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Step = tuple[str, int]
+"""A kind of step and which of its occurrences."""
+
+LAST: Step = ("the end", 1)
+
+METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
+    (Pipeline, ("prepare", "deliver")),
+    (Ledger, ("begin", "plan", "attempt", "answer", "judge", "commit", "advance", "record_run")),
+    (Requests, ("backfill", "replay", "resume")),
+    (DirectoryStore, ("put",)),
+    (S3Store, ("put", "_begin", "_upload_part", "_complete")),
+    (Workspace, ("__enter__", "__exit__", "folder")),
+)
+SYSTEM_CALLS = ("link", "fsync", "mkdir", "unlink", "rmdir")
+EVENTS = {"sqlite3.connect", "socket.connect", "http.client.send", "tempfile.mkdtemp", "shutil.rmtree"}
+STATEMENT = re.compile(r"\s*(INSERT INTO|UPDATE|SELECT|BEGIN|COMMIT|ROLLBACK|PRAGMA)\s*(\w*)")
+
+
+class Steps:
+    """Counts steps, and ends the process by SIGKILL in the middle of one of them."""
+
+    def __init__(self, folder: Path, fatal: Step | None) -> None:
+        self.counts: Counter[str] = Counter()
+        self._folder = f"{folder}/"
+        self._fatal = fatal
+        self._lock = threading.RLock()  # a step may come while another one is counted: the collector's
+        self._inside = threading.local()
+
+    def install(self) -> None:
+        """Watch everything, from now to the end of the process."""
+        for owner, names in METHODS:
+            for name in names:
+                setattr(owner, name, self._within(f"{owner.__name__}.{name}", getattr(owner, name)))
+        for name in SYSTEM_CALLS:
+            setattr(os, name, self._around(f"os.{name}", getattr(os, name)))
+        answered = http.client.HTTPConnection.getresponse
+        http.client.HTTPConnection.getresponse = self._around("an answer", answered)  # type: ignore[method-assign]
+        sa.event.listen(sa.Engine, "before_cursor_execute", self._before_statement)
+        sa.event.listen(sa.Engine, "after_cursor_execute", self._after_statement)
+        sys.addaudithook(self._audit)
+
+    def end(self, report: Path | None) -> None:
+        """The last step. Whoever was to die and has not come to its step dies here."""
+        if report is not None:
+            report.write_text(json.dumps(sorted(self.counts.items())))
+        self._count(LAST[0])
+        if self._fatal is not None:
+            self._die()
+
+    def take(self, what: str) -> None:
+        """One step."""
+        self._count("/".join(self._where()) + f": {what}")
+
+    def _count(self, kind: str) -> None:
+        with self._lock:
+            self.counts[kind] += 1
+            if (kind, self.counts[kind]) == self._fatal:
+                self._die()
+
+    def _die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()  # the signal is on its way; not a line more
+
+    def _where(self) -> list[str]:
+        where: list[str] = self._inside.__dict__.setdefault("stack", [])
+        return where
+
+    def _within(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def stepping(*args: object, **kwargs: object) -> object:
+            self._where().append(name)
+            try:
+                self.take("begins")
+                result = call(*args, **kwargs)
+                self.take("ends")
+                return result
+            finally:
+                self._where().pop()
+
+        return stepping
+
+    def _around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def stepping(*args: object, **kwargs: object) -> object:
+            self.take(f"before {name}")
+            result = call(*args, **kwargs)
+            self.take(f"after {name}")
+            return result
+
+        return stepping
+
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
+        if event in EVENTS:
+            self.take(event)
+        elif event == "open" and str(args[0]).startswith(self._folder):
+            self.take("open to write" if args[2] & (os.O_WRONLY | os.O_RDWR) else "open to read")
+
+    def _before_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        self.take(f"before {_shortened(statement)}")
+
+    def _after_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        self.take(f"after {_shortened(statement)}")
+
+
+def _shortened(statement: str) -> str:
+    found = STATEMENT.match(statement)
+    if found is None:
+        return statement
+    return found[1] if found[1] == "SELECT" else f"{found[1]} {found[2]}".strip()

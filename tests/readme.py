@@ -1,0 +1,66 @@
+"""The parts of the README that are written by the program: `python -m tests.readme` writes them anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from exporter.cli import app
+from exporter.config import json_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def written(text: str) -> str:
+    """The README with its generated parts as they should be."""
+    for name, content in (("settings", "\n".join(_settings())), ("commands", "\n".join(_commands()))):
+        pattern = re.compile(rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
+    return text
+
+
+def _settings() -> Iterator[str]:
+    definitions = json_schema()["$defs"]
+    yield "| Setting of an export, or of `defaults` | Default | |"
+    yield "|---|---|---|"
+    for name, one in definitions["DefaultSettings"]["properties"].items():
+        yield f"| `{name}` | {_default(one)} | {one.get('description', '')} |"
+
+
+def _default(one: dict[str, Any]) -> str:
+    value = one.get("default")
+    return "" if value is None else f"`{value}`"
+
+
+def _commands() -> Iterator[str]:
+    command = typer.main.get_command(app)
+    yield "| Command | |"
+    yield "|---|---|"
+    yield from _rows(command, "")
+
+
+def _rows(group: Any, before: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _rows(command, f"{before}{name} ")
+        else:
+            usage = " ".join(_usage(parameter) for parameter in command.params if not parameter.hidden)
+            yield f"| `{before}{name} {usage}".rstrip() + f"` | {command.help} |"
+
+
+def _usage(parameter: Any) -> str:
+    label = parameter.metavar or ""
+    if parameter.param_type_name == "argument":
+        return str(label)
+    option = f"{parameter.opts[0]} {'' if parameter.is_flag else label}".strip()
+    return option if parameter.required else f"[{option}]"
+
+
+if __name__ == "__main__":
+    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Models and simulations of the whole; they hold no test themselves."""

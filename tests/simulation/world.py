@@ -1,0 +1,288 @@
+"""One world from one seed: the real pipeline over a source, stores and a ledger in memory.
+
+Up to three processes deliver the same exports. At every call of a seam the seed decides whether the
+process dies, another one goes on, or something happens around them (``events``). Then everything calms
+down, and what is due has to arrive. It must not re-implement anything of the product.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from exporter.destinations.memory import Fault, MemoryStore
+from exporter.destinations.object_store import ObjectStoreDestination
+from exporter.errors import Conflict, ExporterError, LedgerError, SourceChanged, Stopped
+from exporter.formats import compile_format
+from exporter.ledger.memory import MemoryStorage
+from exporter.ledger.requests import Requests
+from exporter.ledger.rules import Ledger
+from exporter.model import LIVE_LANE, Rendering
+from exporter.pipeline import Held, Job, Pipeline, Ready
+from exporter.schedule import load_zone
+from exporter.sources.memory import MemorySource
+
+from .application import MAX_RECORD_BYTES, Application
+from .events import Events
+from .promises import Promises, Violation
+from .seams import Crash, SteppedDestination, SteppedSource, SteppedStorage
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from exporter.workspace import Workspace
+
+MAPPED: Final = {
+    "when": ("instant", "time"),
+    "id": ("string", "id"),
+    "said": ("string", "payload"),
+    "nothing": ("string", None),
+}
+STARTS: Final = (
+    datetime(2026, 11, 18, 23, 30, tzinfo=UTC),
+    datetime(2026, 3, 29, 0, 10, tzinfo=UTC),  # an hour before Berlin skips one
+    datetime(2026, 11, 1, 5, 20, tzinfo=UTC),  # before New York repeats one
+)
+ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
+EVERY: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 10, 30, 60))
+LIMITS: Final = (1, 150, 400, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """How likely things are, at each step of this world."""
+
+    crash: float
+    switch: float
+    event: float
+    fault: float
+
+
+class World:
+    """``steps`` are left to the chaos; afterwards everything works."""
+
+    def __init__(self, seed: int, workspace: Workspace) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.now = self.rng.choice(STARTS)
+        self.trace: list[str] = []
+        self.steps = self.rng.choice((60, 120, 240))
+        self.calm = False
+        self.chances = Chances(*(self.rng.choice(some) for some in _CHANCES))
+        self.source = MemorySource(self.clock, ["payload"])
+        self.storage = MemoryStorage()
+        self.stores = [MemoryStore(name, self._fault) for name in ("memory://one", "memory://two")]
+        self.application = Application(self.source)
+        self.promises = Promises(self.stores, self.application, self.clock, self.note)
+        self.jobs = {job.name: job for job in self._jobs()}
+        self.events = Events(self)
+        self._workspace = workspace
+        self._turns: Turns | None = None
+        self._failure: BaseException | None = None
+        self._ids = 0
+
+    # --- what everybody shares -------------------------------------------------------------------
+
+    def clock(self) -> datetime:
+        """The time in this world."""
+        return self.now
+
+    def note(self, text: str) -> None:
+        """Add to the trace."""
+        self.trace.append(text)
+
+    def changed(self) -> None:
+        """Check every promise."""
+        self.promises.check(self.storage._rows)
+
+    def ledger(self) -> Ledger:
+        """The ledger as a person's command opens it: without steps."""
+        return Ledger(self.storage, self.clock, self._new_id)
+
+    def requests(self) -> Requests:
+        """What a person can ask of the ledger."""
+        return Requests(self.ledger(), self.clock)
+
+    def destination(self, store: int, prefix: str) -> SteppedDestination:
+        """A place in one of the stores."""
+        inner = ObjectStoreDestination(self.stores[store], prefix)
+        return SteppedDestination(inner, self.step, self.changed)
+
+    def _jobs(self) -> list[Job]:
+        layout = self.rng.choice(([("acme", "acme")], [("acme", "acme"), ("acme-2", "acme")], _TWO_ACCOUNTS))
+        return [self._job(name, account) for name, account in layout]
+
+    def _job(self, name: str, account: str) -> Job:
+        begin = self.now - self.rng.choice((timedelta(0), timedelta(minutes=25)))
+        return Job(
+            name=name,
+            account=account,
+            zone=load_zone(self.rng.choice(ZONES)),
+            every=self.rng.choice(EVERY),
+            grace=self.rng.choice((timedelta(0), timedelta(seconds=60))),
+            start=self.rng.choice((None, begin)),
+            rendering=self.rendering(),
+            part_limit_bytes=self.rng.choice(LIMITS),
+            destination=self.destination(0, name),
+        )
+
+    def rendering(self) -> Rendering:
+        """Some settings of a format and an archive."""
+        fields = self.rng.choice((None, MAPPED))
+        archive = self.rng.choice(("zip", "gzip"))
+        body = self.rng.choice(("ndjson", "json_array"))
+        return Rendering("native" if fields is None else "own", fields, archive, body, MAX_RECORD_BYTES)
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"id-{self._ids}"
+
+    def _fault(self, _: object) -> Fault | None:
+        if self.calm or self.rng.random() >= self.chances.fault:
+            return None
+        fault = self.rng.choice(tuple(Fault))
+        self.note(f"    fault: {fault}")
+        return fault
+
+    # --- the schedule ----------------------------------------------------------------------------
+
+    def run(self, pool: Executor) -> None:
+        """Live through the seed; raises Violation, with the trace, if a promise breaks."""
+        try:
+            self.events.prepare()
+            self._turns = Turns(pool, [self._process] * self.rng.choice((1, 2, 2, 3)))
+            self._turns.run()
+            if self._failure is not None:
+                raise self._failure
+            self._finish()
+        except Exception as error:
+            trace = "\n".join(self.trace)
+            raise Violation(f"seed {self.seed}: {type(error).__name__}: {error}\n{trace}") from error
+
+    @property
+    def _over(self) -> bool:
+        return self.steps <= 0 or self._failure is not None
+
+    def step(self, point: str) -> None:
+        """What may happen between any two calls of a process."""
+        if self.calm or self._turns is None:
+            return
+        turns = self._turns
+        self.steps -= 1
+        self.note(f"{turns.current}: {point}")
+        while not self._over and self.rng.random() < self.chances.event:
+            self.events.happen()
+        if not self._over and self.rng.random() < self.chances.switch:
+            turns.hand_over(self.rng.choice(turns.alive))
+        if self._over or self.rng.random() < self.chances.crash:
+            self.note(f"{turns.current}: dies")
+            raise Crash
+
+    def _process(self) -> None:
+        """One process after the other; the next one starts where the last one died."""
+        while not self._over:
+            try:
+                self._deliver_some()
+                self.step("starts again")
+            except Crash:
+                pass
+            except BaseException as error:  # noqa: BLE001 - a thread hands over what went wrong
+                self._failure = error
+
+    def _pipeline(self) -> tuple[Ledger, Pipeline]:
+        ledger = Ledger(SteppedStorage(self.storage, self.step, self.changed), self.clock, self._new_id)
+        source = SteppedSource(self.source, self.step)
+        return ledger, Pipeline(source, ledger, self._workspace, compile_format, self.clock)
+
+    def _deliver_some(self) -> None:
+        """A run: a few steps of every export, with the configuration as it is at its start."""
+        jobs = self.rng.sample(list(self.jobs.values()), len(self.jobs))
+        try:
+            ledger, pipeline = self._pipeline()
+            now = pipeline.now()
+            for job in jobs:
+                for lane in self._lanes(ledger, job):
+                    for _ in range(self.rng.randint(1, 4)):
+                        if not self._take_turn(pipeline, job, now, lane):
+                            break
+        except ExporterError as error:
+            self._expect(error)
+
+    def _lanes(self, ledger: Ledger, job: Job) -> list[str]:
+        standing = ledger.standing(job.name)
+        if standing is None:
+            return [LIVE_LANE]
+        return [lane.id for lane in standing.lanes if not lane.done]
+
+    def _take_turn(self, pipeline: Pipeline, job: Job, now: datetime, lane: str) -> bool:
+        """Prepare and deliver once, as the runner does; False when this export is done or held."""
+        try:
+            step = pipeline.prepare(job, now, lane)
+            if not isinstance(step, Ready):
+                return step is not None
+            try:
+                answer = pipeline.deliver(step, _unwatched)
+            finally:
+                step.discard()
+        except ExporterError as error:
+            self._expect(error)
+            return False
+        if isinstance(answer, Held):
+            self.note(f"    held: {answer.error.message}")
+            return False
+        return True
+
+    def _expect(self, error: ExporterError) -> None:
+        """Only errors that have a reason in this world; an alarm's reason is a promise of its own."""
+        excuses = self.promises.excuses
+        expected = (
+            isinstance(error, Conflict | Stopped)
+            or (isinstance(error, SourceChanged) and self.events.failed_over)
+            or (isinstance(error, LedgerError) and excuses.restored)
+        )
+        if not expected:
+            raise error
+        self.note(f"    {type(error).__name__}: {error.message}")
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """No more faults; everything that was written becomes due, and has to arrive."""
+        self.note("calm")
+        self.calm = True
+        self.events.settle_down()
+        self.changed()
+        quiet_since = self.now
+        for _ in range(3):  # an alarm may still come up, and then a person has to clear it
+            self.now += timedelta(hours=3)
+            self._drain()
+            self.events.clear()
+        self.promises.check_end(self.storage._rows, quiet_since)
+
+    def _drain(self) -> None:
+        ledger, pipeline = self._pipeline()
+        for job in self.jobs.values():
+            for lane in self._lanes(ledger, job):
+                for _ in range(_MANY):
+                    if not self._take_turn(pipeline, job, self.now, lane):
+                        break
+                else:
+                    raise Violation(f"{job.name}/{lane} does not come to an end")
+
+
+_TWO_ACCOUNTS: Final = [("acme", "acme"), ("globex", "globex")]
+_CHANCES: Final = (
+    (0.0, 0.02, 0.05, 0.1),
+    (0.05, 0.2, 0.5),
+    (0.1, 0.2, 0.4),
+    (0.0, 0.3, 0.6),
+)
+_MANY: Final = 300
+
+
+def _unwatched(_size_bytes: int) -> None:
+    """Progress that nobody looks at."""

@@ -1,0 +1,438 @@
+"""What deploy/ promises: valid manifests, a safe CronJob, a reproducible image, a runbook that is true.
+
+Must not need a cluster or a container engine. Where kubectl is missing, the plain manifests are checked
+and the rendered ones are not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from copy import deepcopy
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+import kubernetes_validate
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import exporter
+from exporter import config, errors
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+FOLDERS = ("base", "job", "ledger-create", "backfill")
+NOT_FOR_KUBERNETES = {"kustomization.yaml", "audit-exporter.yaml"}
+OLDEST_KUBERNETES = "1.29"
+
+COMMANDS = {
+    "init": {"--records"},
+    "run": {
+        "-c", "--account", "--export", "--as-of", "--workers", "--budget", "--follow", "--dry-run", "--json",
+    },
+    "backfill": {"-c", "--account", "--export", "--from", "--to", "--dry-run", "--redeliver"},
+    "replay": {"-c", "--export", "--seq", "--dry-run"},
+    "status": {"-c", "--json"},
+    "check": {"-c", "--json"},
+    "schema": set(),
+    "pause": {"-c"},
+    "resume": {"-c"},
+    "rename": {"-c"},
+    "ledger create": {"-c"},
+    "ledger migrate": {"-c"},
+    "ledger restored": {"-c"},
+    "ledger accept-source": {"-c", "--from"},
+}  # fmt: skip
+
+Manifest: TypeAlias = dict[str, Any]
+
+
+# --- Reading what is there ---------------------------------------------------------------------
+
+
+def documents(text: str) -> list[Manifest]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+@cache
+def plain(folder: str) -> tuple[Manifest, ...]:
+    """The manifests that a kustomization names, as they stand in their files."""
+    kustomization = yaml.safe_load((DEPLOY / folder / "kustomization.yaml").read_text())
+    paths = [DEPLOY / folder / resource for resource in kustomization["resources"]]
+    return tuple(
+        document
+        for path in paths
+        for document in (plain(path.resolve().name) if path.is_dir() else documents(path.read_text()))
+    )
+
+
+@cache
+def kubectl() -> str | None:
+    found = shutil.which("kubectl")
+    if found is None:
+        print("no kubectl here: deploy/ was checked as it stands, not as rendered")  # noqa: T201
+    return found
+
+
+@cache
+def rendered(folder: str) -> tuple[Manifest, ...]:
+    """What `kubectl apply` would send; the plain manifests where there is no kubectl."""
+    if (program := kubectl()) is None:
+        return plain(folder)
+    command = [program, "kustomize", str(DEPLOY / folder)]
+    return tuple(documents(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def only(folder: str, kind: str) -> Manifest:
+    (found,) = (document for document in rendered(folder) if document["kind"] == kind)
+    return found
+
+
+def cronjob() -> Manifest:
+    spec: Manifest = only("base", "CronJob")["spec"]
+    return spec
+
+
+def pod(folder: str = "base") -> Manifest:
+    spec: Manifest = cronjob()["jobTemplate"]["spec"] if folder == "base" else only(folder, "Job")["spec"]
+    template: Manifest = spec["template"]
+    return template
+
+
+def container(folder: str = "base") -> Manifest:
+    (found,) = pod(folder)["spec"]["containers"]
+    single: Manifest = found
+    return single
+
+
+def volumes() -> dict[str, Manifest]:
+    """Each volume of the pod by the path it is mounted at."""
+    by_name = {volume["name"]: volume for volume in pod()["spec"]["volumes"]}
+    return {mount["mountPath"]: by_name[mount["name"]] for mount in container()["volumeMounts"]}
+
+
+def mount_of(path: str) -> Manifest:
+    """The volume that holds a path."""
+    return next(volumes()[str(folder)] for folder in PurePosixPath(path).parents if str(folder) in volumes())
+
+
+def gibibytes(quantity: str) -> int:
+    return int(quantity.removesuffix("Gi"))
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile as (instruction, argument), comments dropped and continued lines joined."""
+    lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined if line]
+
+
+def arguments(instruction: str) -> list[str]:
+    return [argument for name, argument in instructions() if name == instruction]
+
+
+def pinned(lock: Path) -> dict[str, str]:
+    """The versions that a lock file pins."""
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", lock.read_text(), flags=re.MULTILINE))
+
+
+def pyproject() -> Manifest:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def runbook() -> str:
+    return (DEPLOY / "RUNBOOK.md").read_text()
+
+
+def shell_blocks() -> list[str]:
+    return re.findall(r"^```bash\n(.*?)^```", runbook(), flags=re.MULTILINE | re.DOTALL)
+
+
+def runbook_commands() -> list[list[str]]:
+    """Every `audit-exporter …` that the runbook tells somebody to type, without its first word."""
+    typed = re.findall(r"^audit-exporter (.+)$", "\n".join(shell_blocks()), flags=re.MULTILINE)
+    inline = re.findall(r"`audit-exporter ([^`]+)`", runbook())
+    return [shlex.split(command) for command in typed + inline]
+
+
+def unknown_words(command: list[str]) -> set[str]:
+    """The command, if there is none of that name, else those of its options that it does not have."""
+    name = " ".join(command[:2]) if command[0] == "ledger" else command[0]
+    if name not in COMMANDS:
+        return {name}
+    return {word for word in command if word.startswith("-")} - COMMANDS[name]
+
+
+# --- Manifests ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [OLDEST_KUBERNETES, kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_manifest_fits_the_schemas_of_kubernetes(folder: str, version: str) -> None:
+    """Both the files and what kustomize makes of them have only known fields of the right types."""
+    for manifest in (*plain(folder), *rendered(folder)):
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_no_manifest_is_left_out() -> None:
+    """Every manifest under deploy/ belongs to one of the folders that are validated."""
+    there = [path for path in DEPLOY.rglob("*.yaml") if path.name not in NOT_FOR_KUBERNETES]
+    expected = [document for path in there for document in documents(path.read_text())]
+    checked = [manifest for folder in FOLDERS for manifest in plain(folder)]
+    assert expected
+    assert all(manifest in checked for manifest in expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ((), "metdata"),
+        (("spec",), "concurencyPolicy"),
+        (("spec", "jobTemplate", "spec"), "activeDeadlineSecs"),
+        (
+            ("spec", "jobTemplate", "spec", "template", "spec", "containers", 0, "securityContext"),
+            "readOnlyRootFileSystem",
+        ),
+    ],
+)
+def test_a_misspelt_field_is_caught(path: tuple[str | int, ...], field: str) -> None:
+    """The validation would see a field that Kubernetes drops in silence."""
+    manifest = deepcopy(only("base", "CronJob"))
+    place: Any = manifest
+    for step in path:
+        place = place[step]
+    place[field] = True
+    with pytest.raises(kubernetes_validate.ValidationError, match=field):
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_image_tag_is_the_version() -> None:
+    """The manifests run the release that they come with."""
+    site = yaml.safe_load((DEPLOY / "site" / "kustomization.yaml").read_text())
+    assert [image["newTag"] for image in site["images"]] == [exporter.__version__]
+
+
+@pytest.mark.parametrize("folder", ["job", "ledger-create", "backfill"])
+def test_a_job_runs_in_the_pod_of_the_cronjob(folder: str) -> None:
+    """A job has the image, rights and volumes of the live runs; its arguments alone differ."""
+    expected, found = deepcopy(pod()), deepcopy(pod(folder))
+    for template in (expected, found):
+        del template["spec"]["containers"][0]["args"]
+    assert found == expected
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_manifest_runs_a_command_that_exists(folder: str) -> None:
+    """The arguments of every container are a command of audit-exporter, with options that it has."""
+    assert not unknown_words(container(folder)["args"])
+
+
+def test_a_pod_refers_only_to_what_the_base_brings() -> None:
+    """Configuration, claim and service account have the names under which the base makes them."""
+    kustomization = yaml.safe_load((DEPLOY / "base" / "kustomization.yaml").read_text())
+    assert [entry["name"] for entry in kustomization["configMapGenerator"]] == [
+        volumes()["/etc/audit-exporter"]["configMap"]["name"]
+    ]
+    claim = volumes()["/ledger"]["persistentVolumeClaim"]["claimName"]
+    assert claim == only("base", "PersistentVolumeClaim")["metadata"]["name"]
+    assert pod()["spec"]["serviceAccountName"] == only("base", "ServiceAccount")["metadata"]["name"]
+
+
+# --- The CronJob -------------------------------------------------------------------------------
+
+
+def test_runs_do_not_pile_up() -> None:
+    """While a run lasts, the next wake-up is left out; one that hung for long does not end them all."""
+    assert cronjob()["concurrencyPolicy"] == "Forbid"
+    assert 10 <= cronjob()["startingDeadlineSeconds"] < 900
+
+
+def test_the_deadlines_are_in_order() -> None:
+    """A run has spent its budget and finished its last upload before Kubernetes ends it."""
+    args = container()["args"]
+    budget_s = 60 * int(args[args.index("--budget") + 1].removesuffix("m"))
+    last_upload_s = pod()["spec"]["terminationGracePeriodSeconds"]
+    assert budget_s + last_upload_s < cronjob()["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+
+
+def test_kubernetes_does_not_repeat_a_run() -> None:
+    """A failed run waits for the next wake-up, because the back-off of each export is in the ledger."""
+    assert cronjob()["jobTemplate"]["spec"]["backoffLimit"] == 0
+    assert pod()["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_pod_has_no_privilege() -> None:
+    """It is not root, cannot become root, cannot write to its image and has no capability."""
+    security = pod()["spec"]["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container()["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_pod_cannot_talk_to_kubernetes() -> None:
+    """No token of the service account is mounted."""
+    assert pod()["spec"]["automountServiceAccountToken"] is False
+    assert only("base", "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_secrets_are_files() -> None:
+    """No secret reaches the environment; all are in read-only files that others cannot read."""
+    assert not {"env", "envFrom"} & container().keys()
+    assert not any(manifest["kind"] == "Secret" for folder in FOLDERS for manifest in rendered(folder))
+    assert volumes()["/secrets"]["secret"]["defaultMode"] == 0o440
+    (mount,) = (mount for mount in container()["volumeMounts"] if mount["mountPath"] == "/secrets")
+    assert mount["readOnly"] is True
+
+
+def test_the_ledger_outlives_its_pod() -> None:
+    """It is on a claimed volume that pods on one node can share, and such pods meet on one node."""
+    assert "persistentVolumeClaim" in volumes()["/ledger"]
+    assert only("base", "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOnce"]
+    (term,) = pod()["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert term["labelSelector"]["matchLabels"].items() <= pod()["metadata"]["labels"].items()
+
+
+def test_scratch_space_is_bounded() -> None:
+    """The workspace is scratch with a limit, and the pod's own limit has room for all of them."""
+    limits = [volume["emptyDir"]["sizeLimit"] for volume in volumes().values() if "emptyDir" in volume]
+    assert "emptyDir" in volumes()["/workspace"]
+    total = gibibytes(container()["resources"]["limits"]["ephemeral-storage"])
+    assert sum(map(gibibytes, limits)) <= total
+
+
+# --- The example configuration -----------------------------------------------------------------
+
+
+def test_the_example_configuration_loads() -> None:
+    """It passes the strict check without a problem."""
+    example = config.load(DEPLOY / "base" / "audit-exporter.yaml", {})
+    assert len(example.exports) == 1
+    assert not example.problems
+
+
+def test_the_example_configuration_fits_the_volumes() -> None:
+    """Ledger, workspace and secrets are where the pod has a volume for them."""
+    text = (DEPLOY / "base" / "audit-exporter.yaml").read_text()
+    example = yaml.safe_load(text)
+    ledger = example["ledger"]["url"].removeprefix("sqlite:///")
+    assert "persistentVolumeClaim" in mount_of(ledger)
+    assert "emptyDir" in mount_of(example["workspace"] + "/archive")
+    secrets = re.findall(r"\{file: (\S+)\}", text)
+    assert secrets
+    assert all("secret" in mount_of(secret) for secret in secrets)
+
+
+# --- The image ---------------------------------------------------------------------------------
+
+
+def test_the_base_image_is_pinned() -> None:
+    """Every stage starts from the same slim Python, by release of Python and of Debian."""
+    bases = {argument.split(" AS ")[0] for argument in arguments("FROM")}
+    assert len(bases) == 1
+    assert re.fullmatch(r"python:3\.\d+(\.\d+)?-slim-[a-z]+", bases.pop())
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    """It ends as the numeric user that the manifests name."""
+    security = pod()["spec"]["securityContext"]
+    assert arguments("USER")[-1] == f"{security['runAsUser']}:{security['runAsGroup']}"
+    assert security["runAsUser"] >= 10_000
+
+
+def test_the_image_installs_only_what_is_locked() -> None:
+    """Pip takes wheels that a lock has the hashes of, and the package itself, and nothing else."""
+    steps = [step.split() for argument in arguments("RUN") for step in argument.split("&&")]
+    commands = [set(step) for step in steps if step[0] == "pip"]
+    assert len(commands) == 4
+    for words in commands:
+        assert {"--require-hashes", "--only-binary"} <= words or {"--no-deps", "--no-index"} <= words
+
+
+def test_the_image_has_no_build_tools() -> None:
+    """The last stage takes over the finished environment and installs nothing itself."""
+    last_stage = instructions()[[name for name, _ in instructions()].index("FROM", 1) :]
+    assert ("COPY", "--from=build /opt/audit-exporter /opt/audit-exporter") in last_stage
+    assert not any(re.search(r"\b(pip|apt-get|apt)\b", argument) for _, argument in last_stage)
+
+
+def test_the_image_starts_the_command() -> None:
+    """Its entry point is the command that the package installs, and it finds the configuration."""
+    (entry,) = (json.loads(argument) for argument in arguments("ENTRYPOINT"))
+    assert entry == list(pyproject()["project"]["scripts"])
+    settings = dict(word.split("=", 1) for argument in arguments("ENV") for word in argument.split())
+    assert settings["AUDIT_EXPORTER_CONFIG"] == "/etc/audit-exporter/audit-exporter.yaml"
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])
+def test_a_lock_pins_by_hash_and_names_no_index(name: str) -> None:
+    """Every requirement has a hash, and where to get it from is left to whoever builds."""
+    text = (DEPLOY / name).read_text()
+    requirements = [line for line in text.splitlines() if not line.startswith(" ")]
+    assert requirements
+    assert all(re.match(r"[a-z0-9._-]+==\S+ .*\\$", line) for line in requirements)
+    assert len(re.findall(r"==[^\n]*\\\n +--hash=sha256:", text)) == len(requirements)
+    assert "://" not in text
+
+
+def test_the_runtime_lock_has_every_dependency() -> None:
+    """What the package asks for is in the lock, in a version that it accepts."""
+    versions = pinned(DEPLOY / "requirements.lock")
+    for requirement in map(Requirement, pyproject()["project"]["dependencies"]):
+        assert requirement.specifier.contains(versions[requirement.name])
+
+
+def test_the_build_lock_has_the_build_backend() -> None:
+    """The image is built with the backend that the package names."""
+    versions = pinned(DEPLOY / "build.lock")
+    for requirement in map(Requirement, pyproject()["build-system"]["requires"]):
+        assert requirement.specifier.contains(versions[requirement.name])
+
+
+def test_the_image_has_the_versions_that_were_tested() -> None:
+    """The runtime lock and the developers' lock agree."""
+    tested = pinned(ROOT / "requirements.lock")
+    shipped = pinned(DEPLOY / "requirements.lock")
+    assert {name: tested.get(name) for name in shipped} == shipped
+
+
+# --- The runbook -------------------------------------------------------------------------------
+
+
+def test_the_runbook_names_only_commands_that_exist() -> None:
+    """Nobody finds out at night that a command or an option has another name."""
+    assert len(runbook_commands()) >= 10
+    assert not set().union(*map(unknown_words, runbook_commands()))
+
+
+@pytest.mark.parametrize("command", [["ledger", "reset"], ["resume-export"], ["run", "--force"]])
+def test_a_command_that_does_not_exist_is_caught(command: list[str]) -> None:
+    """The check of the runbook's commands can fail."""
+    assert unknown_words(command)
+
+
+def test_the_runbook_explains_every_exit_status() -> None:
+    """Its table has 0 and each status that an error leads to."""
+    explained = {int(status) for status in re.findall(r"^\| (\d+) \|", runbook(), flags=re.MULTILINE)}
+    raised = {
+        value.exit_status
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, errors.ExporterError)
+    }
+    assert explained == raised | {0}
+
+
+def test_the_runbook_can_be_pasted() -> None:
+    """All its blocks are valid shell."""
+    bash = shutil.which("bash") or "bash"
+    subprocess.run([bash, "-n"], input="\n".join(shell_blocks()), text=True, check=True)

@@ -1,0 +1,54 @@
+"""Every kind of ledger keeps the one contract: its rules, a person's requests, and what storage promises."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.ledger.memory import MemoryStorage
+from exporter.ledger.sql import SqliteStorage, create_sqlite
+from tests.contracts.ledger import RULES, Subject
+from tests.contracts.ledger_requests import REQUESTS
+from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from exporter.ledger.storage import Storage
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger to copy, because making one anew takes several waits for the disk."""
+    path = tmp_path_factory.mktemp("ledger") / "empty.db"
+    create_sqlite(path)
+    return path
+
+
+def memory(_empty: Path, _path: Path) -> Storage:
+    return MemoryStorage()
+
+
+def sqlite(empty: Path, path: Path) -> Storage:
+    shutil.copyfile(empty, path)
+    return SqliteStorage(path)
+
+
+@pytest.fixture(params=[memory, sqlite], ids=lambda make: make.__name__)
+def subject(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> Iterator[Subject]:
+    storage = request.param(empty_ledger, tmp_path / "ledger.db")
+    yield Subject(storage)
+    storage.close()
+
+
+@pytest.mark.parametrize("promise", [*RULES, *REQUESTS, *STORAGE], ids=lambda promise: promise.__name__)
+def test_every_ledger_keeps_the_contract(promise: Callable[[Subject], None], subject: Subject) -> None:
+    promise(subject)
+
+
+@pytest.mark.parametrize("rule", WHOLE)
+def test_every_rule_changes_all_or_nothing(rule: str, subject: Subject) -> None:
+    changes_all_or_nothing(subject, rule)
