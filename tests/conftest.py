@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _left_out: list[str] = []
 
@@ -41,9 +37,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own configuration or cloud profile has no say in a test."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "AUDIT_EXPORTER"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    yield

@@ -12,17 +12,21 @@ from exporter.cli import app
 from exporter.config import json_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 README = Path(__file__).parents[1] / "README.md"
 
 
 def written(text: str) -> str:
     """The README with its generated parts as they should be."""
-    for name, content in (("settings", "\n".join(_settings())), ("commands", "\n".join(_commands()))):
-        pattern = re.compile(rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
-    return text
+    text = _replaced(text, "settings", _settings())
+    return _replaced(text, "commands", _commands())
+
+
+def _replaced(text: str, name: str, lines: Iterable[str]) -> str:
+    between = rf"(?<=<!-- {name}: written by `python -m tests.readme` -->\n).*?(?=<!-- /{name} -->)"
+    content = "".join(f"{line}\n" for line in lines)
+    return re.sub(between, lambda _: content, text, flags=re.DOTALL)
 
 
 def _settings() -> Iterator[str]:
@@ -45,7 +49,7 @@ def _commands() -> Iterator[str]:
     yield from _rows(command, "")
 
 
-def _rows(group: Any, before: str) -> Iterator[str]:
+def _rows(group: Any, before: str) -> Iterator[str]:  # noqa: ANN401 - a click group
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _rows(command, f"{before}{name} ")
@@ -54,7 +58,7 @@ def _rows(group: Any, before: str) -> Iterator[str]:
             yield f"| `{before}{name} {usage}".rstrip() + f"` | {command.help} |"
 
 
-def _usage(parameter: Any) -> str:
+def _usage(parameter: Any) -> str:  # noqa: ANN401 - a click parameter
     label = parameter.metavar or ""
     if parameter.param_type_name == "argument":
         return str(label)

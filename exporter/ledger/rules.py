@@ -260,6 +260,8 @@ class Ledger:
                 for row in rows.attempts(plan.id)
                 if row.store == attempt.store and row.outcome.may_have_landed
             }
+            if not landed:  # the attempt that made an existing object ours was answered in the meantime
+                raise Conflict(f"plan {plan.sequence} of export '{plan.export}' cannot have landed")
             now = self._clock()
             delivered = replace(
                 plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed))

@@ -11,8 +11,6 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
-
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
     """A UTC time as text of one width, so that text order is time order in every database."""
@@ -21,7 +19,10 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
-        return None if value is None else value.astimezone(UTC).strftime(TIME_FORMAT)
+        if value is None:
+            return None
+        # Not by strftime: it writes the year 33 as `33`, which sorts after 2026.
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002, D102
         return None if value is None else datetime.fromisoformat(value)
