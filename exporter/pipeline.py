@@ -179,7 +179,7 @@ class Pipeline:
     def begin(self, job: Job, now: datetime) -> Standing:
         """Step 0. What the ledger knows of this export, which may begin with this call.
 
-        Raises Conflict when its names have just moved: read again.
+        Raises NameTaken when another export has its names, ExportError when its account changed.
         """
         claim = job.destination.claim(job.account)
         standing = self._ledger.standing(job.name)
@@ -187,8 +187,7 @@ class Pipeline:
             begin = job.start or schedule.last_boundary(now, job.every, job.zone)
             return self._ledger.begin(job.name, job.account, claim, begin, self._source.seal())
         if (standing.export.claim, standing.export.account) != (claim, job.account):
-            self._ledger.relocate(job.name, job.account, claim)
-            raise Conflict(f"export '{job.name}' moved to {claim}")  # read it again
+            return self._ledger.relocate(job.name, job.account, claim)
         return standing
 
     def _next(self, job: Job, export: Export, lane: Lane, now: datetime) -> _Step | None:

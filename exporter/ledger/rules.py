@@ -151,12 +151,9 @@ class Ledger:
                 self._refuse_taken(rows, name, claim)
                 rows.insert_export(Export(name, account, claim, begin, seal))
                 rows.insert_lane(Lane(name, LIVE_LANE, LaneKind.LIVE, begin, seal))
-        standing = self.standing(name)
-        if standing is None:
-            raise Conflict(f"export '{name}' was renamed while it began")
-        return standing
+        return self._begun(name)
 
-    def relocate(self, name: str, account: str, claim: str) -> None:
+    def relocate(self, name: str, account: str, claim: str) -> Standing:
         """Move an export's names elsewhere, as the configuration says, if they meet nobody else's."""
         with self.writing() as rows:
             export = self._export(rows, name)
@@ -169,6 +166,7 @@ class Ledger:
             if export.claim != claim:
                 self._refuse_taken(rows, name, claim)
                 rows.update_export(replace(export, claim=claim, version=export.version + 1))
+        return self._begun(name)
 
     def plan(self, before: Export, draft: Draft, bad: Iterable[BadRecord] = ()) -> Plan:
         """Step 4. Fix range, rendering and name of the next object, if nothing changed since `before`."""
@@ -251,41 +249,46 @@ class Ledger:
             return ours
 
     def commit(self, plan: Plan, attempt: Attempt, outcome: Outcome) -> Plan:
-        """Step 7. The one place where a delivery becomes progress."""
+        """Step 7. The one place where a delivery becomes progress.
+
+        Raises Stopped when the alarm was raised meanwhile: then another process saw that the object
+        which this one took for ours is foreign, and the watermark must not pass it.
+        """
         with self.writing() as rows:
             self._still_open(rows, plan)
             rows.update_attempt(replace(attempt, outcome=outcome))
-            landed = {
-                row.content.content_sha256
-                for row in rows.attempts(plan.id)
-                if row.store == attempt.store and row.outcome.may_have_landed
-            }
-            if not landed:  # the attempt that made an existing object ours was answered in the meantime
-                raise Conflict(f"plan {plan.sequence} of export '{plan.export}' cannot have landed")
-            now = self._clock()
-            delivered = replace(
-                plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed))
-            )
-            rows.update_plan(delivered)
-            lane = rows.lane(plan.export, plan.lane)
-            if lane is None:
-                raise Conflict(f"lane '{plan.lane}' of export '{plan.export}' has gone")
-            rows.update_lane(lane_after(lane, plan))
             export = self._export(rows, plan.export)
-            rows.update_export(
-                replace(
-                    export,
-                    version=export.version + 1,
-                    tries=0,
-                    blocked_until=None,
-                    failure=_differing_hashes(delivered, now),
-                    delivered_at=now,
-                    object_name=plan.name,
-                )
+            if not export.stopped:
+                return self._commit(rows, export, plan, attempt)
+        raise Stopped(export.stopped, hint=resume_hint(export.name))
+
+    def _commit(self, rows: Rows, export: Export, plan: Plan, attempt: Attempt) -> Plan:
+        landed = {
+            row.content.content_sha256
+            for row in rows.attempts(plan.id)
+            if row.store == attempt.store and row.outcome.may_have_landed
+        }
+        now = self._clock()
+        delivered = replace(plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed)))
+        rows.update_plan(delivered)
+        lane = rows.lane(plan.export, plan.lane)
+        if lane is None:
+            raise Conflict(f"lane '{plan.lane}' of export '{plan.export}' has gone")
+        rows.update_lane(lane_after(lane, plan))
+        rows.update_export(
+            replace(
+                export,
+                version=export.version + 1,
+                tries=0,
+                blocked_until=None,
+                failure=_differing_hashes(delivered, now),
+                delivered_at=now,
+                object_name=plan.name,
             )
-            if plan.final and lane.kind is LaneKind.LIVE:
-                rows.insert_window(SealedWindow(plan.export, plan.range.window.end, plan.range.seal, now))
-            return delivered
+        )
+        if plan.final and lane.kind is LaneKind.LIVE:
+            rows.insert_window(SealedWindow(plan.export, plan.range.window.end, plan.range.seal, now))
+        return delivered
 
     def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal) -> None:
         """Step 7 for a window with nothing (more) in it: progress without a name and an object."""
@@ -319,6 +322,12 @@ class Ledger:
             return rows.last_run()
 
     # --- shared by the rules ---------------------------------------------------------------------
+
+    def _begun(self, name: str) -> Standing:
+        standing = self.standing(name)
+        if standing is None:
+            raise Conflict(f"export '{name}' was renamed in this moment")
+        return standing
 
     def _export(self, rows: Rows, name: str) -> Export:
         export = rows.export(name)
