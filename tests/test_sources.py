@@ -159,10 +159,15 @@ def test_a_fail_over_is_noticed() -> None:
     """After a fail-over no earlier seal holds."""
     source = MemoryBench().source
     seal = source.seal()
+    source.begin()
     source.fail_over()
     assert not source.holds(seal)
     with pytest.raises(SourceChanged, match="not the one"):
         source.seal(seal)
+    transaction = source.begin()
+    source.insert(transaction, "acme", at(1))
+    source.commit(transaction)
+    assert len(read(source, Range("acme", window(0), source.seal()))) == 1
 
 
 def test_rows_can_change_and_go() -> None:

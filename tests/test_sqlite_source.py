@@ -148,6 +148,15 @@ def test_order_is_by_value(path: Path) -> None:
     assert [identifier for _, identifier in read(source, whole_day(source))] == ["2", "5", "1", "3", "6", "4"]
 
 
+@pytest.mark.parametrize("fractions", [(".5Z", ".50"), (".1000000", ".1+00:00")])
+def test_equal_times_of_one_length_go_by_id(path: Path, fractions: tuple[str, str]) -> None:
+    """Times of one length but another zone are the same time, whatever their bytes say."""
+    create(path)
+    insert(path, *(f"2026-11-19T00:00:00{fraction}" for fraction in fractions))
+    source = source_of(path)
+    assert [identifier for _, identifier in read(source, whole_day(source))] == ["1", "2"]
+
+
 def test_both_separators_lie_in_one_window(path: Path) -> None:
     """A window over midnight holds both forms of either day, and nothing of the hours around it."""
     create(path)
@@ -181,6 +190,15 @@ def test_nanoseconds_end_later_than_64_bits(path: Path) -> None:
     source = source_of(path, unit="ns")
     far = Window(DAY.start.replace(year=2300), DAY.end.replace(year=2301))
     assert read(source, Range("acme", far, source.seal())) == []
+
+
+def test_a_flood_of_bad_times_stops_nobody(path: Path) -> None:
+    """One account's hundreds of unreadable records leave the source in service for the others."""
+    create(path)
+    insert(path, "2026-11-19T01:00:00Z", account="globex")
+    insert(path, *["soon"] * 300)
+    source = source_of(path)
+    assert read(source, whole_day(source, "globex")) == [(Branch.ON_TIME, "1")]
 
 
 @pytest.mark.parametrize(
@@ -356,12 +374,12 @@ def test_a_writer_goes_on_while_an_export_reads(path: Path) -> None:
     """A reading sees one moment, whatever is committed meanwhile; the next one sees that, too."""
     source, seal = filled(path)
     slow = SqliteSource(path, roles=ROLES, table="t", block_rows=1)
-    blocks = slow.read([Range("acme", DAY, seal)], None)
+    blocks = slow.read([Range("acme", DAY, seal)] * 2, None)
     seen = [next(blocks)[1].id(0)]
     execute(path, "DELETE FROM t WHERE id = 3")
     insert(path, "2026-11-19T04:00:02Z")
     seen += [block.id(0) for _, block in blocks]
-    assert seen == ["1", "2", "3", "4", "5"]
+    assert seen == ["1", "2", "3", "4", "5"] * 2
     assert len(read(source, Range("acme", DAY, source.seal(seal), seal))) == 5
 
 
@@ -404,10 +422,14 @@ def plans(path: Path, one: Range) -> dict[Branch, str]:
         }
 
 
+@pytest.mark.parametrize("statement", ["SELECT 1", "ANALYZE"])
 @pytest.mark.parametrize("account", ["TEXT", "TEXT COLLATE NOCASE", "INTEGER"])
-def test_indexes_serve_every_branch(path: Path, account: str) -> None:
+def test_indexes_serve_every_branch(path: Path, account: str, statement: str) -> None:
     """A window comes unsorted from the index on time; new records from the index on the account."""
     _, seal = filled(path, COLUMNS.replace("account TEXT", f"account {account}"))
+    for other in range(10):
+        insert(path, *(f"2026-11-19T05:00:{second:02}Z" for second in range(60)), account=other)
+    execute(path, statement)
     found = plans(path, Range("acme", DAY, seal, seal))
     by_id = "SEARCH records USING INDEX by_account (account=? AND rowid>? AND rowid<?)"
     assert found[Branch.ON_TIME] == "SEARCH records USING INDEX by_time (account=? AND time>? AND time<?)"

@@ -27,7 +27,7 @@ _ACCEPT = "if this is meant to be so, accept it: audit-exporter ledger accept-so
 
 @dataclass(slots=True)
 class _Record:
-    """``second`` and ``value`` are None when the time is unreadable."""
+    """``value`` is the time as keys have it, None when it is unreadable."""
 
     position: int
     id: int

@@ -30,13 +30,21 @@ _CANONICAL = "write times as 2026-11-19T04:00:00Z, or let source.query do so"
 
 
 def require_readable_times(snapshot: Snapshot, roles: Roles, time_unit: str | None) -> None:
-    """Raise SourceError if no recent record has a readable time: all would go out as bad records."""
+    """Raise SourceError if no record has a readable time: all would go out as bad records.
+
+    The oldest are looked at as well as the newest, so that one customer's run of bad times stops nobody.
+    """
     time = quoted(roles.time)
     what = f"{snapshot.times.readable}, typeof({time}), CAST(substr({time}, 1, 40) AS BLOB)"
-    newest = snapshot.connection.execute(
-        snapshot.select(what, Condition(), f"ORDER BY {quoted(roles.id)} DESC LIMIT {_NEWEST}")
-    ).fetchall()
+
+    def sample(order: str) -> list[tuple[int, str, bytes | None]]:
+        tail = f"ORDER BY {quoted(roles.id)} {order} LIMIT {_NEWEST}"
+        return snapshot.connection.execute(snapshot.select(what, Condition(), tail)).fetchall()
+
+    newest = sample("DESC")
     if len(newest) < _FEW or any(readable for readable, _, _ in newest):
+        return
+    if any(readable for readable, _, _ in sample("ASC")):
         return
     _, kind, stored = newest[0]
     example = "NULL" if stored is None else f"{kind} such as {stored.decode(errors='replace')!r}"

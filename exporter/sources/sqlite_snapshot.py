@@ -247,12 +247,7 @@ class Snapshot:
         if last is not None:
             condition += self._beyond(selection.branch, last, "resumed")
         self.connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-        try:
-            yield from self._fetched(
-                Selection(selection.branch, condition, selection.order), layout, block_rows
-            )
-        finally:
-            self.connection.text_factory = str
+        yield from self._fetched(Selection(selection.branch, condition, selection.order), layout, block_rows)
 
     def _fetched(self, selection: Selection, layout: Layout, block_rows: int) -> Iterator[RowBlock]:
         what = ", ".join(map(quoted, layout.names))

@@ -100,7 +100,7 @@ class TextSql:
 
     def before(self, moment: datetime) -> Condition:
         """Decided by a plain comparison for nearly all records that are not."""
-        # The unary plus keeps SQLite from scanning a whole history through the index on time.
+        # The unary plus keeps SQLite from ever choosing the index on time: that is a whole history.
         return Condition(
             (f"+{self._column} < :before_raw", f"{self._second} < :before", self.readable),
             {"before_raw": _text(moment, "T"), "before": _text(moment, " ")},
@@ -226,12 +226,13 @@ class NumberSql:
 
 def _readable_text(column: str) -> str:
     """A real instant of the calendar, in canonical form."""
-    # SQLite's text functions stop at a NUL, hence the second term. Year 0 is in no Python calendar;
+    # SQLite's text functions stop at a NUL, hence the first term. Year 0 is in no Python calendar;
     # the bound ends in a hyphen because SQLite would take '0001' for a number in a DATETIME column.
-    # '+0 days' makes SQLite count 31 February as 3 March, so that it differs from the text.
+    # '+0 days' makes SQLite count 31 February as 3 March, so that it differs from the text; and text it
+    # gives, so that it differs from every blob.
     day = f"substr({column}, 1, 10)"
     return (
-        f"(typeof({column}) = 'text' AND instr({column}, char(0)) = 0 AND {column} >= '0001-'"
+        f"(instr({column}, char(0)) = 0 AND {column} >= '0001-'"
         f" AND {_has_canonical_form(column)}"
         f" AND substr({column}, 12, 2) < '24' AND date({day}, '+0 days') IS {day})"
     )
