@@ -127,7 +127,7 @@ class Pipeline:
         now, local = self._source.now(), self._clock()
         if abs(now - local) > MAX_CLOCK_SKEW:
             raise SourceError(
-                f"the source's clock says {now:%Y-%m-%d %H:%M:%SZ}, this machine's {local:%Y-%m-%d %H:%M:%SZ}",
+                f"the source's clock says {now:%Y-%m-%d %H:%M:%SZ}, this machine's {local:%H:%M:%SZ}",
                 hint="set both by NTP: a wrong clock would seal windows before their end",
             )
         return now

@@ -132,14 +132,15 @@ class Runner:
     def _held_back(self, standing: Standing, report: Report) -> bool:
         """Whether an export waits for a person or for its next try; both are told every time."""
         export = standing.export
-        waiting = export.blocked_until is not None and export.blocked_until > self.clock()
-        if not export.stopped and (not waiting or self.settings.insist):
-            return False
-        failure = export.failure
-        error = ExporterError(
-            failure.message if failure else export.stopped, hint=failure.hint if failure else ""
+        message, hint = (
+            (export.failure.message, export.failure.hint) if export.failure else (export.stopped, "")
         )
-        report.failing[export.name] = error
+        if not export.stopped:
+            retry_at = export.blocked_until
+            if retry_at is None or retry_at <= self.clock() or self.settings.insist:
+                return False
+            message = f"waits until {retry_at:%Y-%m-%d %H:%M:%SZ} after {export.tries} tries: {message}"
+        report.failing[export.name] = ExporterError(message, hint=hint)
         return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.memory import Fault, MemoryStore
-from exporter.destinations.object_store import Body, ObjectStoreDestination
+from exporter.destinations.object_store import PROBE, Body, ObjectStoreDestination
 from exporter.destinations.s3 import S3Limits, S3Options, S3Secrets, S3Store
 from exporter.errors import ConfigError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Level
@@ -152,6 +153,14 @@ def test_check_finds_a_store_that_replaces_objects() -> None:
         (finding,) = ObjectStoreDestination(store, "").check()
     assert finding.level is Level.ERROR
     assert finding.message.startswith("the store ignores If-None-Match")
+
+
+def test_check_writes_nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    store = MemoryStore()
+    (finding,) = ObjectStoreDestination(store, "").check()
+    assert finding.level is Level.OK
+    assert {stored.data for stored in store.objects.values()} == {PROBE.read_bytes()}
 
 
 @pytest.mark.parametrize("failing_put", [1, 2])

@@ -13,17 +13,18 @@ import os
 import secrets
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
 
 from exporter.destinations.object_store import changed, opened, prove_create_only
 from exporter.errors import ConfigError, ObjectExists, OutcomeUnknown, Refused
-from exporter.model import Receipt
+from exporter.model import Finding, Level, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
-    from exporter.model import Finding, Package
+    from exporter.model import Package
 
 CHUNK_BYTES = 1 << 20
 LEFTOVER_AGE_S = 24 * 3600
@@ -63,10 +64,14 @@ class DirectoryStore:
         self.name = f"file://{self._root}"
 
     def folds_case(self) -> bool:
-        """Whether two names that differ only by case are one file here. Makes the directory."""
+        """Whether two names that differ only by case are one file here. Leaves nothing behind."""
+        if (self._root / self._incoming.name.upper()).exists():
+            return True
+        if self._incoming.exists():
+            return False
         try:
-            _make_folder(self._incoming)
-            return (self._root / self._incoming.name.upper()).exists()
+            with self._scratch() as folder:
+                return folder.with_name(folder.name.upper()).exists()
         except OSError as error:
             raise ConfigError(
                 f"the directory {self._root} cannot be used: {error.strerror}", hint=_hint(error)
@@ -89,11 +94,22 @@ class DirectoryStore:
         return Receipt(f"{self.name}/{package.name}")
 
     def check(self, probe: str) -> Sequence[Finding]:
-        """Create the probe, prove that it cannot be replaced, and remove it."""
-        findings = prove_create_only(self, probe)
-        with suppress(OSError):  # only tidiness: a probe lies outside of `audit/` and may stay
-            (self._root / probe).unlink(missing_ok=True)
-        return findings
+        """Create the probe here, and prove that it cannot be replaced; leaves nothing behind."""
+        try:
+            with self._scratch() as folder:
+                scratch = DirectoryStore(folder)
+                scratch.name = self.name
+                return prove_create_only(scratch, probe)
+        except OSError as error:
+            message = f"the directory {self._root} cannot be used: {error.strerror}"
+            return [Finding(self.name, Level.ERROR, message, _hint(error))]
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """A folder for a moment: in the root or, as long as there is none, where it would be made."""
+        place = next(folder for folder in (self._root, *self._root.parents) if folder.exists())
+        with TemporaryDirectory(prefix=".audit-exporter-", dir=place) as folder:
+            yield Path(folder)
 
     def _target(self, name: str) -> Path:
         if not all(part not in ("", ".", "..") for part in name.split("/")):

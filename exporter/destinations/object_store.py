@@ -13,7 +13,6 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from exporter.errors import ConfigError, DeliveryError, NotSent, ObjectExists, Refused
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_METADATA_BYTES = 2048  # S3's limit, the lowest of all stores
 RENDER_AGAIN = "leave the workspace to this program alone; the next run renders the archive again"
+PROBE = Path(__file__).with_name("probe.txt")  # a file that is there: `check` needs no room to write
 PROBE_FOLDER = ".audit-exporter-check"  # outside `audit/`, where nothing but records lives
 LONGEST_STAMP = Stamp(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), 9999)
 LONGEST_SUFFIX = ".jsonl.gz"
@@ -177,13 +177,12 @@ class Body(io.RawIOBase):
 
 def prove_create_only(store: ObjectStore, probe: str) -> list[Finding]:
     """Create the object ``probe`` the way a delivery does, and again: the second put must be refused."""
-    with TemporaryDirectory(prefix="audit-exporter-") as folder:
-        package = _probe_package(Path(folder) / "probe", probe)
-        try:
-            store.put(package, _unwatched)
-        except DeliveryError as error:
-            return [Finding(store.name, Level.ERROR, error.message, error.hint)]
-        return [_second_put(store, package)]
+    package = _probe_package(probe)
+    try:
+        store.put(package, _unwatched)
+    except DeliveryError as error:
+        return [Finding(store.name, Level.ERROR, error.message, error.hint)]
+    return [_second_put(store, package)]
 
 
 def _second_put(store: ObjectStore, package: Package) -> Finding:
@@ -201,9 +200,8 @@ def _second_put(store: ObjectStore, package: Package) -> Finding:
     )
 
 
-def _probe_package(path: Path, name: str) -> Package:
-    data = f"audit-exporter checked that it may create {name}\n".encode()
-    path.write_bytes(data)
+def _probe_package(name: str) -> Package:
+    data = PROBE.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     content = Content(
         count=0,
@@ -214,7 +212,7 @@ def _probe_package(path: Path, name: str) -> Package:
         archive_bytes=len(data),
         archive_sha256=digest,
     )
-    return Package(path, name, content, "text/plain", {"audit-exporter": "check"})
+    return Package(PROBE, name, content, "text/plain", {"audit-exporter": "check"})
 
 
 def _unwatched(_sent_bytes: int) -> None:
