@@ -162,9 +162,9 @@ class Stamp:
 class Export:
     """One account's deliveries to one destination.
 
-    ``version`` grows with every change and is what compare-and-swap compares. ``claim`` is where its
-    names live (store, bucket, prefix, account); no two exports share one. ``stamp`` is the newest
-    name given out, for everything this export ever delivers.
+    ``version`` grows with every change of what comes next and is what compare-and-swap compares.
+    ``claim`` is where its names live (store, bucket, prefix, account); no two exports share one.
+    ``stamp`` is the newest name given out, for everything this export ever delivers.
     """
 
     name: str

@@ -10,7 +10,7 @@ import base64
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
@@ -60,10 +60,16 @@ class BadRecords:
         self._file.write(orjson.dumps([record.id, record.reason, record.length, body]) + b"\n")
         self.count += 1
 
-    def close(self) -> None:
-        """Write out what is still in memory."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            finally:
+                if failure is not None:
+                    self._path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[BadRecord]:
         if self._file is None:
@@ -102,10 +108,10 @@ class Renderer:
         path = folder / "archive"
         with (
             _room(folder),
+            bad,
             ArchiveWriter(path, kind=rendering.archive, body=rendering.body, member=member) as archive,
         ):
             last_key, final, late = self._write(blocks, archive, bad)
-            bad.close()
             content = archive.finish(late=late, bad=bad.count)
         return Rendered(path, content, bad, last_key, final)
 

@@ -165,10 +165,11 @@ def open_app(path: Path | None, *, dry_run: bool = False) -> Iterator[App]:
         if dry_run:
             from exporter.ledger.memory import MemoryStorage
 
-            storage = MemoryStorage.copy_of(storage, [export.name for export in config.exports])
+            storage = MemoryStorage.copy_of(storage)
         ledger = Ledger(storage, clock)
         jobs, problems = make_jobs(config, dry_run=dry_run)
-        yield App(config, source, ledger, Requests(ledger, clock), jobs, problems)
+        jobs, shared = _with_names_of_their_own(jobs, ledger)
+        yield App(config, source, ledger, Requests(ledger, clock), jobs, (*problems, *shared))
 
 
 def make_jobs(config: Config, *, dry_run: bool = False) -> tuple[tuple[Job, ...], tuple[ConfigProblem, ...]]:
@@ -208,6 +209,26 @@ def _job(config: Config, export: ExportSettings, destinations: Destinations) -> 
     )
 
 
+def _with_names_of_their_own(
+    jobs: tuple[Job, ...], ledger: Ledger
+) -> tuple[tuple[Job, ...], list[ConfigProblem]]:
+    """Of exports that would write the same object names, the one that began, else the first, and no other."""
+    by_claim: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_claim.setdefault(job.destination.claim(job.account), []).append(job)
+    refused: dict[str, ConfigProblem] = {}
+    for claim, sharing in by_claim.items():
+        if len(sharing) == 1:
+            continue
+        keeper = next((job for job in sharing if ledger.standing(job.name)), sharing[0])
+        for job in sharing:
+            if job is not keeper:
+                message = f"would write the same object names as export '{keeper.name}': {claim}"
+                hint = "give one of them another prefix"
+                refused[job.name] = configuration.ConfigProblem(job.name, message, hint)
+    return tuple(job for job in jobs if job.name not in refused), list(refused.values())
+
+
 def _as_it_is(destination: Destination) -> Destination:
     return destination
 
@@ -221,10 +242,13 @@ def _dry(destination: Destination) -> Destination:
 def _by_scheme(
     url: Secret, known: Mapping[str, Callable[[Config], Any]], kind: str
 ) -> Callable[[Config], Any]:
-    scheme = url.reveal().partition(":")[0].partition("+")[0]
+    scheme, separator, _ = url.reveal().partition("://")
+    scheme = scheme.partition("+")[0]
     if scheme not in known:
         names = ", ".join(f"{name}:///…" for name in sorted(known))
-        raise ConfigError(f"there is no {kind} for '{scheme}' addresses", hint=f"{kind}.url can be: {names}")
+        # Without the separator nobody knows which part of the text may be shown.
+        wrong = f"there is no {kind} for '{scheme}' addresses" if separator else f"{kind}.url is no address"
+        raise ConfigError(wrong, hint=f"{kind}.url can be: {names}")
     return known[scheme]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
     from typing import IO
 
 PREFIX: Final = "audit-exporter-"
-LOCK: Final = "lock"
+LOCK: Final = ".lock"
 
 
 class Workspace:
     """A folder of this process alone, inside ``root`` (None: the system's temporary folder).
 
-    Entering removes what killed processes left behind: a folder whose lock nobody holds. Leaving
-    removes its own.
+    Its lock is a file beside it, made before it and removed after it, so that no death leaves a folder
+    without one. Entering removes what killed processes left behind: a folder whose lock nobody holds.
+    Leaving removes its own.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -34,17 +36,17 @@ class Workspace:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._root))
-            self._lock = (self.path / LOCK).open("xb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            lock, self._lock = _new_lock(self._root)
+            self.path = _folder_of(lock)
+            self.path.mkdir(mode=0o700)
         except OSError as error:
             raise _unusable(self._root, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
-            self._lock.close()
+            with self._lock, suppress(OSError):  # what stays is swept by the next process
+                _remove(self.path.with_name(self.path.name + LOCK))
 
     def folder(self) -> Path:
         """A new empty folder for one package; the caller removes it."""
@@ -54,11 +56,33 @@ class Workspace:
             raise _unusable(self.path, error) from error
 
     def _sweep(self) -> None:
-        for folder in self._root.glob(f"{PREFIX}*"):
+        for path in self._root.glob(f"{PREFIX}*{LOCK}"):
             # Someone else may sweep at the same time, or the folder may be another user's: both are fine.
-            with suppress(OSError), (folder / LOCK).open("rb") as lock:
+            with suppress(OSError), path.open("r+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(path)
+
+
+def _new_lock(root: Path) -> tuple[Path, IO[bytes]]:
+    """A lock that this process holds; not one that was swept before it was held."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=LOCK, dir=root)
+        lock = os.fdopen(descriptor, "r+b")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if Path(name).exists():
+            return Path(name), lock
+        lock.close()
+
+
+def _folder_of(lock: Path) -> Path:
+    return lock.with_suffix("")
+
+
+def _remove(lock: Path) -> None:
+    """The folder first: as long as anything of it is there, so is its lock."""
+    shutil.rmtree(_folder_of(lock), ignore_errors=True)
+    if not _folder_of(lock).exists():
+        lock.unlink()
 
 
 def discard(folder: Path) -> None:

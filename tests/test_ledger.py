@@ -6,14 +6,17 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.sql import SqliteStorage, create_sqlite
-from tests.contracts.ledger import RULES, Subject
+from tests.contracts.ledger import Subject
 from tests.contracts.ledger_requests import REQUESTS
+from tests.contracts.ledger_rules import RULES
 from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -34,7 +37,15 @@ def memory(_empty: Path, _path: Path) -> Storage:
 
 def sqlite(empty: Path, path: Path) -> Storage:
     shutil.copyfile(empty, path)
-    return SqliteStorage(path)
+    storage = SqliteStorage(path)
+    storage._engine.dispose()
+
+    @sa.event.listens_for(storage._engine, "connect")
+    def _hurry(connection: sqlite3.Connection, _record: object) -> None:
+        # The contract says nothing of power cuts, and would spend its time waiting for the disk.
+        connection.execute("PRAGMA synchronous=OFF")
+
+    return storage
 
 
 @pytest.fixture(params=[memory, sqlite], ids=lambda make: make.__name__)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from exporter.ledger.storage import Rows, RunRecord, Storage
+    from exporter.ledger.storage import RunRecord, Storage
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
 
 K = TypeVar("K")
@@ -22,9 +22,13 @@ V = TypeVar("V")
 
 
 class MemoryRows:
-    """All rows, in dictionaries of frozen values; every change notes how to undo it."""
+    """All rows, in dictionaries of frozen values; every change notes how to undo it.
+
+    ``earlier`` is the storage that these rows were copied from, for what was not copied.
+    """
 
     def __init__(self) -> None:
+        self.earlier: Storage | None = None
         self._undo: list[Callable[[], object]] = []
         self._meta = {"ledger_id": uuid4().hex}
         self._exports: dict[str, Export] = {}
@@ -94,7 +98,8 @@ class MemoryRows:
         return self._lanes.get((export, lane))
 
     def lanes(self, export: str | None = None) -> list[Lane]:  # noqa: D102
-        return [row for row in self._lanes.values() if export in (None, row.export)]
+        found = [row for row in self._lanes.values() if export in (None, row.export)]
+        return sorted(found, key=lambda row: (row.export, row.id))
 
     def insert_lane(self, lane: Lane) -> None:  # noqa: D102
         self._set(self._lanes, (lane.export, lane.id), lane)
@@ -117,7 +122,11 @@ class MemoryRows:
             for row in self._plans.values()
             if (row.export, row.sequence) == (export, sequence) and row.state is not PlanState.ABANDONED
         )
-        return next(found, None)
+        plan = next(found, None)
+        if plan is None and self.earlier is not None:
+            with self.earlier.reading() as known:
+                return known.plan_by_sequence(export, sequence)
+        return plan
 
     def insert_plan(self, plan: Plan) -> None:  # noqa: D102
         self.update_plan(plan)
@@ -172,29 +181,25 @@ class MemoryStorage:
         self._lock = threading.RLock()
 
     @classmethod
-    def copy_of(cls, storage: Storage, exports: Iterable[str]) -> MemoryStorage:
-        """What another ledger knows of some exports, free to be changed without a trace."""
-        copy = cls()
-        with storage.reading() as rows:
-            for name in exports:
-                copy._take(rows, name)
-        copy._rows.commit()
-        return copy
+    def copy_of(cls, storage: Storage) -> MemoryStorage:
+        """What another ledger knows, free to be changed without a trace.
 
-    def _take(self, rows: Rows, name: str) -> None:
-        export = rows.export(name)
-        if export is None:
-            return
-        self._rows.insert_export(export)
-        for lane in rows.lanes(name):
-            self._rows.insert_lane(lane)
-        for sequence in range(1, export.sequence + 1):
-            plan = rows.plan_by_sequence(name, sequence)
-            if plan is not None:
-                self._rows.insert_plan(plan)
-        for plan in rows.open_plans(name):
-            for attempt in rows.attempts(plan.id):
-                self._rows.insert_attempt(attempt)
+        What is delivered already stays where it is and is looked up there: it may be years.
+        """
+        copy = cls()
+        rows = copy._rows
+        rows.earlier = storage
+        with storage.reading() as known:
+            for export in known.exports():
+                rows.insert_export(export)
+            for lane in known.lanes():
+                rows.insert_lane(lane)
+            for plan in known.open_plans():
+                rows.insert_plan(plan)
+                for attempt in known.attempts(plan.id):
+                    rows.insert_attempt(attempt)
+        rows.commit()
+        return copy
 
     @contextmanager
     def writing(self) -> Iterator[MemoryRows]:

@@ -57,7 +57,10 @@ class Requests:
         with self._ledger.writing() as rows:
             export = _known(rows, name)
             if rows.export(new_name) is not None:
-                raise ConfigError(f"there is an export named '{new_name}' already")
+                raise ConfigError(
+                    f"there is an export named '{new_name}' already",
+                    hint="choose another name; see them all with: audit-exporter status",
+                )
             rows.rename_export(name, new_name)
             rows.update_export(replace(export, name=new_name, version=export.version + 1))
 
@@ -191,7 +194,8 @@ def _known(rows: Rows, name: str) -> Export:
     export = rows.export(name)
     if export is None:
         raise ConfigError(
-            f"the ledger knows no export named '{name}'", hint="see their names with: audit-exporter status"
+            f"the ledger knows no export named '{name}'",
+            hint="it has not begun, or has another name; see them all with: audit-exporter status",
         )
     return export
 

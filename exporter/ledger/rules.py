@@ -219,8 +219,7 @@ class Ledger:
         """Step 6, when the attempt did not deliver: keep what is known of it, and when to try again."""
         with self.writing() as rows:
             rows.update_attempt(replace(attempt, outcome=outcome, error=failure.message))
-            stored = rows.plan(plan.id)
-            if stored is not None and stored.state is PlanState.OPEN:
+            if self._is_open(rows, plan):
                 export = self._export(rows, plan.export)
                 rows.update_export(
                     replace(export, tries=export.tries + 1, blocked_until=retry_at, failure=failure)
@@ -268,6 +267,8 @@ class Ledger:
             for row in rows.attempts(plan.id)
             if row.store == attempt.store and row.outcome.may_have_landed
         }
+        if not landed:  # since this attempt was judged, those that made the object ours were refused
+            raise Conflict(f"plan {plan.sequence} of export '{plan.export}' cannot have landed")
         now = self._clock()
         delivered = replace(plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed)))
         rows.update_plan(delivered)
@@ -338,7 +339,9 @@ class Ledger:
     def _unchanged(self, rows: Rows, before: Export, lane_id: str) -> tuple[Export, Lane]:
         export = self._export(rows, before.name)
         lane = rows.lane(before.name, lane_id)
-        if lane is None or export.version != before.version or rows.open_plans(before.name):
+        # The claim besides the version: a renamed export's name may be a new export's by now.
+        same = (export.version, export.claim) == (before.version, before.claim)
+        if lane is None or not same or rows.open_plans(before.name):
             raise Conflict(f"another process moved export '{before.name}' first")
         if export.stopped:
             raise Stopped(export.stopped, hint=resume_hint(export.name))
@@ -346,9 +349,12 @@ class Ledger:
             raise Conflict(f"export '{before.name}' was paused")
         return export, lane
 
-    def _still_open(self, rows: Rows, plan: Plan) -> None:
+    def _is_open(self, rows: Rows, plan: Plan) -> bool:
         stored = rows.plan(plan.id)
-        if stored is None or stored.state is not PlanState.OPEN:
+        return stored is not None and stored.state is PlanState.OPEN and stored.export == plan.export
+
+    def _still_open(self, rows: Rows, plan: Plan) -> None:
+        if not self._is_open(rows, plan):
             raise Conflict(f"plan {plan.sequence} of export '{plan.export}' is no longer open")
 
     def _refuse_taken(self, rows: Rows, name: str, claim: str) -> None:

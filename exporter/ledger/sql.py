@@ -81,7 +81,7 @@ class SqlRows:
         return None if row is None else encoding.lane_of(row)
 
     def lanes(self, export: str | None = None) -> list[Lane]:  # noqa: D102
-        query = sa.select(schema.lanes)
+        query = sa.select(schema.lanes).order_by(schema.lanes.c.export, schema.lanes.c.id)
         if export is not None:
             query = query.where(schema.lanes.c.export == export)
         return [encoding.lane_of(row) for row in self._all(query)]
@@ -178,6 +178,7 @@ class SqliteStorage:
         self._engine = _engine(path)
         with self._guarded(), self._engine.connect() as connection:
             version = _version(connection, path)
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # for good, from the first opening on
         if version != schema.VERSION:
             self._engine.dispose()
             raise _other_version(path, version)
@@ -204,10 +205,10 @@ class SqliteStorage:
             connection.exec_driver_sql(begin)
             try:
                 yield SqlRows(connection)
+                connection.exec_driver_sql("COMMIT")
             except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
+                _roll_back(connection)
                 raise
-            connection.exec_driver_sql("COMMIT")
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -218,26 +219,37 @@ class SqliteStorage:
 
 
 def create_sqlite(path: Path) -> None:
-    """Make an empty ledger; raises LedgerError if there is a file already."""
-    if path.exists():
+    """Make an empty ledger, whole or not at all; raises LedgerError if there is anything already."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise LedgerError(
-            f"there is a file at {path} already",
-            hint="a ledger is created once, for good; to bring an old one up to date: "
-            "audit-exporter ledger migrate",
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+            f"there can be no ledger at {path}: {error.strerror}", hint="name another place in ledger.url"
+        ) from error
     engine = _engine(path)
     try:
         with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            # What a try that failed leaves behind is a database without tables: it is in nobody's way.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if sa.inspect(connection).get_table_names():
+                raise _exists(path)
             _migrate(connection, 0)
             connection.execute(sa.insert(schema.meta), {"key": "ledger_id", "value": uuid4().hex})
             connection.exec_driver_sql("COMMIT")
     except sa.exc.DBAPIError as error:
+        if "not a database" in str(error.orig):
+            raise _exists(path) from error
         raise _translated(error, path) from error
     finally:
         engine.dispose()
+
+
+def _exists(path: Path) -> LedgerError:
+    return LedgerError(
+        f"there is a file at {path} already",
+        hint="a ledger is created once, for good; to bring an old one up to date: "
+        "audit-exporter ledger migrate",
+    )
 
 
 def migrate_sqlite(path: Path) -> tuple[int, int]:
@@ -262,7 +274,12 @@ def migrate_sqlite(path: Path) -> tuple[int, int]:
 
 def _engine(path: Path) -> sa.Engine:
     url = sa.URL.create("sqlite", database=str(path))
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = sa.create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"timeout": BUSY_TIMEOUT_S},
+        max_overflow=-1,  # a thread that delivers must not wait for another's connection
+    )
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
@@ -271,6 +288,12 @@ def _engine(path: Path) -> sa.Engine:
         connection.execute("PRAGMA synchronous=FULL")
 
     return engine
+
+
+def _roll_back(connection: sa.Connection) -> None:
+    # After some errors, a full disk among them, SQLite has rolled back by itself.
+    if connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+        connection.exec_driver_sql("ROLLBACK")
 
 
 def _migrate(connection: sa.Connection, version: int) -> None:

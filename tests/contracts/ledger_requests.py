@@ -159,6 +159,31 @@ def leaves_nothing_under_an_old_name(subject: Subject) -> None:
     assert subject.deliver(replace(plan, export="new")).sequence == 2
 
 
+def never_mistakes_a_new_export_for_the_one_that_had_its_name(subject: Subject) -> None:
+    """A process that outlives a rename does nothing to the export that has begun under the old name since."""
+    subject.begin()
+    plan = subject.plan()
+    attempt = subject.ledger.attempt(plan, content(), STORE)
+    subject.requests.rename(NAME, "new")
+    subject.begin(claim="elsewhere")
+    failure = Failure("no", "", BEGIN)
+    subject.ledger.answer(plan, attempt, Outcome.UNKNOWN, failure, at(1))
+    assert subject.export().tries == 0
+    changes_nothing(subject, Conflict, lambda: subject.ledger.attempt(plan, content(), STORE))
+    changes_nothing(subject, Conflict, lambda: subject.ledger.judge(plan, attempt))
+    changes_nothing(subject, Conflict, lambda: subject.ledger.commit(plan, attempt, Outcome.SUCCEEDED))
+
+
+def plans_nothing_for_a_new_export_from_an_old_ones_standing(subject: Subject) -> None:
+    """Two exports that had one name, one after the other, can have equal versions, and are not the same."""
+    old = subject.begin().export
+    draft = subject.draft()
+    subject.requests.rename(NAME, "new")
+    subject.begin(claim="elsewhere")
+    changes_nothing(subject, Conflict, lambda: subject.ledger.plan(old, draft))
+    changes_nothing(subject, Conflict, lambda: subject.ledger.advance(old, LIVE_LANE, at(4), seal(4)))
+
+
 def refuses_a_new_name_that_is_taken(subject: Subject) -> None:
     """Two exports never have one name."""
     subject.begin()
@@ -478,6 +503,8 @@ REQUESTS: Final[tuple[Callable[[Subject], None], ...]] = (
     keeps_the_number_and_names_of_a_plan_that_may_have_landed,
     renames_everything_that_belongs_to_an_export,
     leaves_nothing_under_an_old_name,
+    never_mistakes_a_new_export_for_the_one_that_had_its_name,
+    plans_nothing_for_a_new_export_from_an_old_ones_standing,
     refuses_a_new_name_that_is_taken,
     refuses_requests_for_an_unknown_export,
     backfills_what_was_visible_at_the_begin,

@@ -1,0 +1,361 @@
+"""Imports run one way, as the map in `exporter` says, and nothing is loaded that a command does not need.
+
+Read from the source text: an import counts wherever it stands, also inside a function and for types alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from graphlib import TopologicalSorter
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import pytest
+
+import exporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(exporter.__file__).parent
+
+
+class Rule(NamedTuple):
+    """What the modules of one kind may import of the product, and why no more.
+
+    Names are relative to `exporter`, patterns as in a shell. `{driver}` is the importing module's own
+    name up to its first underscore: a driver in several modules shares them with itself alone.
+    """
+
+    modules: str
+    may: tuple[str, ...]
+    reason: str
+
+
+VALUES: Final = ("model", "errors")
+SEAM: Final = ("interfaces", "columns", *VALUES)
+
+RULES: Final = (
+    Rule("errors", (), "everybody raises them, so they stand on nothing"),
+    Rule("model", (), "values travel everywhere, so they stand on nothing"),
+    Rule("interfaces", VALUES, "a seam speaks of values alone, or its two sides are not independent"),
+    Rule("schedule", VALUES, "pure: windows have to be the same on every machine and under every setting"),
+    Rule("keys", VALUES, "pure: a name is a function of its parts, whatever the store"),
+    Rule("archive", VALUES, "pure: it writes lines, and knows neither record nor destination"),
+    Rule("columns", VALUES, "pure: every source makes blocks with it, so it knows none"),
+    Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
+    Rule("formats*", (*SEAM, "formats.*"), "a format turns blocks into lines, from whatever source"),
+    Rule("sources*", (*SEAM, "{driver}*"), "a source knows no other source, no ledger and no destination"),
+    Rule(
+        "destinations*",
+        (*SEAM, "keys", "destinations.object_store", "{driver}*"),
+        "a store is a thin driver below the portable one, and knows no other",
+    ),
+    Rule("ledger", (), "the rules are imported without the database behind them"),
+    Rule("ledger.storage", VALUES, "rows in, rows out: storage knows no rule of the protocol"),
+    Rule("ledger.rules", (*SEAM, "ledger.storage"), "rules hold for every storage, so they know none"),
+    Rule(
+        "ledger.requests",
+        (*SEAM, "ledger.storage", "ledger.rules"),
+        "a request is a rule, too: it holds for every storage",
+    ),
+    Rule("ledger.memory", (*VALUES, "ledger.storage"), "a storage knows no rule, and no other storage"),
+    Rule(
+        "ledger.*",
+        (*VALUES, "ledger.storage", "ledger.schema", "ledger.encoding"),
+        "what is behind a database's rows knows no rule, and no other storage",
+    ),
+    Rule(
+        "rendering",
+        ("interfaces", "archive", *VALUES),
+        "it makes archives, and knows neither ledger nor store",
+    ),
+    Rule(
+        "pipeline",
+        ("rendering", "workspace", "ledger.rules", "schedule", "keys", "archive", "interfaces", *VALUES),
+        "the protocol is one, whatever drivers are plugged in: it sees seams alone",
+    ),
+    Rule(
+        "runner",
+        ("pipeline", "ledger.rules", "schedule", "interfaces", *VALUES),
+        "it decides what goes when, and sees no driver either",
+    ),
+    Rule(
+        "config*",
+        ("config.*", "keys", "schedule", *VALUES),
+        "settings are data: they are read before there is anything to use them, and connect to nothing",
+    ),
+    Rule("telemetry*", ("runner", "pipeline", "telemetry.*", *VALUES), "it watches, and cannot interfere"),
+    Rule(
+        "report*",
+        (
+            *("runner", "pipeline", "ledger.rules", "ledger.storage", "schedule", "config", "starter.folder"),
+            *("report.*", *VALUES),
+        ),
+        "it shows what others did, so it opens nothing itself",
+    ),
+    Rule(
+        "starter*",
+        ("starter", "starter.*", *VALUES),
+        "it makes the vendor's side, which the road begins behind",
+    ),
+    Rule(
+        "wiring",
+        (
+            *("pipeline", "workspace", "formats", "formats.*", "sources.*", "destinations.*", "ledger.*"),
+            *("config", "schedule", *SEAM),
+        ),
+        "the one place that knows every driver stands below whatever uses it",
+    ),
+    Rule(
+        "commands.manage",
+        (
+            *("wiring", "config", "report.*", "starter.*", "commands.*", *VALUES),
+            *("ledger.requests", "ledger.sql"),
+        ),
+        "it makes and migrates ledgers, and else leaves drivers to `wiring`",
+    ),
+    Rule(
+        "commands*",
+        (
+            *("wiring", "config", "runner", "pipeline", "ledger.storage", *VALUES),
+            *("report.*", "telemetry.*", "commands.*"),
+        ),
+        "a command uses what `wiring` hands it, and names no driver",
+    ),
+    Rule(
+        "cli",
+        ("commands", "commands.*", "report.console", "errors"),
+        "it parses and calls, and decides nothing",
+    ),
+    Rule("__main__", ("cli",), "it is the command line under another name"),
+    Rule("", (), "every import of the product begins with it"),
+)
+"""The first rule whose pattern fits a module is that module's."""
+
+
+class Import(NamedTuple):
+    """One import of a module, by its full name."""
+
+    module: str
+    is_on_top: bool
+    is_for_types: bool
+
+
+def name_of(path: Path) -> str:
+    """A module's name relative to `exporter`, that of the package itself being empty."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES: Final = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports_of(source: str, package: str) -> Iterator[Import]:
+    """Every import in a module's source text; of `from package import name` also the name, if a module."""
+    tree = ast.parse(source)
+    on_top = {id(node) for node in tree.body}
+    for_types: set[int] = set()
+    for block in ast.walk(tree):
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            for_types |= {id(node) for statement in block.body for node in ast.walk(statement)}
+    for node in ast.walk(tree):
+        for module in _named(node, package):
+            yield Import(module, id(node) in on_top, id(node) in for_types)
+
+
+def _named(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        module = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+        names = [f"{module}.{alias.name}" for alias in node.names]
+        modules = [name for name in names if name.removeprefix("exporter.") in MODULES]
+        yield from modules or [str(module)]
+
+
+def package_of(module: str) -> str:
+    """The package that a module's relative imports start from."""
+    full = f"exporter.{module}".rstrip(".")
+    return full if MODULES[module].name == "__init__.py" else full.rpartition(".")[0]
+
+
+def own_imports(module: str) -> list[Import]:
+    """What a module imports of the product, by names relative to `exporter`."""
+    found = imports_of(MODULES[module].read_text(encoding="utf-8"), package_of(module))
+    return [
+        one._replace(module=one.module.removeprefix("exporter").lstrip("."))
+        for one in found
+        if one.module.split(".")[0] == "exporter"
+    ]
+
+
+def rule_of(module: str) -> Rule:
+    """The rule that holds for a module."""
+    return next(rule for rule in RULES if fnmatchcase(module, rule.modules))
+
+
+def allows(rule: Rule, module: str, imported: str) -> bool:
+    """Whether a rule lets a module import this one."""
+    driver = module.partition("_")[0]
+    return any(fnmatchcase(imported, pattern.format(driver=driver)) for pattern in rule.may)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module or "exporter")
+def test_a_module_imports_only_what_its_rule_allows(module: str) -> None:
+    """Imports run downward; each rule says why."""
+    rule = rule_of(module)
+    wrong = [one.module for one in own_imports(module) if not allows(rule, module, one.module)]
+    assert wrong == [], f"exporter.{module} must not import {', '.join(wrong)}: {rule.reason}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.modules or "exporter")
+def test_a_rule_is_about_some_module(rule: Rule) -> None:
+    """A rule for what is no longer there would only look like one."""
+    assert rule in [rule_of(module) for module in MODULES]
+
+
+def test_imports_never_go_in_a_circle() -> None:
+    """Not even those for types: of two modules, one can always be read without the other."""
+    graph = {module: {one.module for one in own_imports(module)} - {""} for module in MODULES}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import exporter.sources.sqlite",
+        "import exporter.sources.sqlite as driver",
+        "from exporter.sources import sqlite",
+        "from exporter.sources.sqlite import SqliteSource",
+        "from .sources import sqlite",
+        "from .sources.sqlite import SqliteSource",
+        "def late():\n    from exporter.sources.sqlite import SqliteSource",
+        "if TYPE_CHECKING:\n    from exporter.sources.sqlite import SqliteSource",
+        "class A:\n    try:\n        import exporter.sources.sqlite\n    finally:\n        pass",
+    ],
+)
+def test_an_import_is_found_in_every_form_and_place(source: str) -> None:
+    """There is no spelling that the rules do not see."""
+    assert [one.module for one in imports_of(source, "exporter")] == ["exporter.sources.sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("sources.sqlite", "sources.memory"),
+        ("sources.memory", "sources.sqlite_time"),
+        ("destinations.s3", "destinations.directory"),
+        ("destinations.directory", "ledger.rules"),
+        ("ledger.rules", "ledger.sql"),
+        ("pipeline", "destinations.object_store"),
+        ("keys", "config"),
+        ("runner", "wiring"),
+        ("commands.deliver", "cli"),
+    ],
+)
+def test_a_rule_refuses_what_it_is_there_for(module: str, imported: str) -> None:
+    """Drivers stay apart, the protocol knows none, and nothing looks up."""
+    assert {module, imported} <= set(MODULES)
+    assert not allows(rule_of(module), module, imported)
+
+
+def test_the_command_line_imports_commands_only_when_they_are_called() -> None:
+    """`--help` answers at once, whatever a command needs."""
+    on_top = [one.module for one in own_imports("cli") if one.is_on_top]
+    assert on_top == ["errors"]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module or "exporter")
+def test_no_module_loads_an_sdk_when_it_is_imported(module: str) -> None:
+    """An SDK takes longer to load than most runs take: it is imported when it is first needed."""
+    source = MODULES[module].read_text(encoding="utf-8")
+    on_top = {one.module.split(".")[0] for one in imports_of(source, package_of(module)) if one.is_on_top}
+    assert on_top.isdisjoint({"boto3", "botocore", "google", "azure"})
+
+
+@pytest.mark.parametrize(
+    "module",
+    [module for module in MODULES if module.partition(".")[0] != "config"],
+    ids=lambda module: module or "exporter",
+)
+def test_only_the_configuration_reads_the_environment(module: str) -> None:
+    """What a process does is in its configuration, and nowhere else."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    named = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    imported = {
+        f"os.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "os"
+        for alias in node.names
+    }
+    assert (named | imported).isdisjoint({"os.environ", "os.getenv", "os.environb"})
+
+
+# --- what a process has loaded at its end ------------------------------------------------------------
+
+CALL: Final = """
+import json, pathlib, sys
+from exporter.cli import main
+loaded = pathlib.Path(sys.argv.pop(1))
+try:
+    main()
+finally:
+    loaded.write_text(json.dumps(sorted(sys.modules)))
+"""
+
+
+def loaded_by(folder: Path, *arguments: str) -> set[str]:
+    """The modules that a call of the command line ends with; it has to succeed."""
+    loaded = folder / "loaded.json"
+    command = [sys.executable, "-c", CALL, str(loaded), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(loaded.read_text(encoding="utf-8")))
+
+
+SDKS: Final = {"boto3", "botocore", "s3transfer"}
+
+
+def test_help_loads_neither_settings_nor_database_nor_sdk(tmp_path: Path) -> None:
+    """Somebody who asks for help gets it at once."""
+    assert loaded_by(tmp_path, "--help").isdisjoint(SDKS | {"pydantic", "sqlalchemy", "orjson", "isal"})
+
+
+@pytest.mark.parametrize("command", ["", "run", "status", "ledger accept-source"])
+def test_help_loads_nothing_of_the_product_but_the_command_line(tmp_path: Path, command: str) -> None:
+    """What a command needs is imported when it is called."""
+    loaded = loaded_by(tmp_path, *command.split(), "--help")
+    product = {name for name in loaded if name.partition(".")[0] == "exporter"}
+    assert product == {"exporter", "exporter.cli", "exporter.errors"}
+
+
+RECORDS: Final = '{"created_at":"2026-11-01T00:00:00Z","account_id":"acme","action":"Login"}\n'
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    """A folder of `init` with one account, whose live delivery begins with the present window."""
+    (tmp_path / "records.jsonl").write_text(RECORDS, encoding="utf-8")
+    loaded_by(tmp_path, "init", "demo", "--records", "records.jsonl")
+    path = tmp_path / "demo" / "audit-exporter.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "start:" not in line), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "destination", ["{type: directory, path: ./out}", "{type: s3, bucket: acme-audit, region: us-east-1}"]
+)
+def test_a_run_with_nothing_due_loads_no_sdk(configuration: Path, tmp_path: Path, destination: str) -> None:
+    """Most runs find nothing to do, whatever the destination, and are over at once."""
+    text = configuration.read_text(encoding="utf-8")
+    text = text.replace("{type: directory, path: ./out}", destination)
+    configuration.write_text(text, encoding="utf-8")
+    loaded = loaded_by(tmp_path, "run", "-c", str(configuration))
+    assert loaded.isdisjoint(SDKS)
