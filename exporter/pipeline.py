@@ -307,7 +307,7 @@ def _package(plan: Plan, rendered: Rendered) -> Package:
         "audit-records": str(content.count),
         "audit-late-records": str(content.late),
         "audit-bad-records": str(content.bad),
-        "audit-repeats": "yes" if plan.repeats or plan.lane.startswith("replay") else "no",
+        "audit-repeats": "yes" if plan.repeats else "no",
         "audit-content-sha256": content.content_sha256,
     }
     return Package(rendered.path, plan.name, content, archive.content_type(plan.rendering.archive), metadata)

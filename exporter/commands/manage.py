@@ -63,10 +63,18 @@ def ledger_restored(config: Path | None) -> int:
     """Put a ledger that came back from a backup into service."""
     with wiring.open_app(config) as app:
         given_up = restored(app.ledger.storage, wiring.clock)
-    console().print(
+        known = app.ledger.standings()
+        adrift = [job.name for job in app.jobs if job.name not in known and job.start is None]
+    out = console()
+    out.print(
         f"The restored ledger is in service. {given_up} open plans will be made anew; names start at now.\n"
         "What was delivered after the backup was taken comes a second time; nothing is lost."
     )
+    if adrift:
+        out.print(
+            f"The backup does not know: {escape(', '.join(adrift))}.\n"
+            "Where they began is not on record: give each a `start` before the next run, or they begin then."
+        )
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
@@ -12,7 +13,6 @@ from exporter.model import PlanState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import datetime
 
     from exporter.ledger.storage import RunRecord, Storage
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
@@ -65,6 +65,13 @@ class MemoryRows:
 
     def set_ledger_id(self, value: str) -> None:  # noqa: D102
         self._set(self._meta, "ledger_id", value)
+
+    def names_from(self) -> datetime | None:  # noqa: D102
+        moment = self._meta.get("names_from")
+        return None if moment is None else datetime.fromisoformat(moment)
+
+    def set_names_from(self, moment: datetime) -> None:  # noqa: D102
+        self._set(self._meta, "names_from", moment.isoformat())
 
     def export(self, name: str) -> Export | None:  # noqa: D102
         return self._exports.get(name)

@@ -172,14 +172,17 @@ def restored(storage: Storage, clock: Clock) -> int:
     """Put a ledger that came back from a backup into service; answers how many open plans it gave up.
 
     What was delivered after the backup was taken is not on record: every open plan is planned again and
-    names start at now, so that nothing meets an object that is already there. It may double, never lose.
+    names start at now, also those of exports that the backup does not know, so that nothing meets an
+    object that is already there. It may double, never lose.
     """
     with storage.writing() as rows:
+        now = clock()
         rows.set_ledger_id(uuid4().hex)
+        rows.set_names_from(now)
         given_up = 0
         for export in rows.exports():
             given_up += _abandon_open(rows, export.name)
-            rows.update_export(replace(export, names_from=clock(), version=export.version + 1))
+            rows.update_export(replace(export, names_from=now, version=export.version + 1))
         return given_up
 
 

@@ -149,7 +149,8 @@ class Ledger:
         with self.writing() as rows:
             if rows.export(name) is None:
                 self._refuse_taken(rows, name, claim)
-                rows.insert_export(Export(name, account, claim, begin, seal))
+                names_from = rows.names_from()
+                rows.insert_export(Export(name, account, claim, begin, seal, names_from=names_from))
                 rows.insert_lane(Lane(name, LIVE_LANE, LaneKind.LIVE, begin, seal))
         return self._begun(name)
 
@@ -184,7 +185,7 @@ class Ledger:
                 stamp=draft.stamp,
                 content=draft.content,
                 created_at=self._clock(),
-                repeats=export.repeats_until is not None and draft.range.window.start < export.repeats_until,
+                repeats=_repeats(export, lane, draft.range),
             )
             rows.insert_plan(plan)
             rows.insert_bad_records(plan.id, bad)
@@ -365,6 +366,12 @@ class Ledger:
                 hint="give one of them another prefix, or rename the old one: audit-exporter rename "
                 f"{holder.name} {name}",
             )
+
+
+def _repeats(export: Export, lane: Lane, range_: Range) -> bool:
+    """Whether some of these records may have been delivered before."""
+    accepted = export.repeats_until is not None and range_.window.start < export.repeats_until
+    return lane.kind is LaneKind.REPLAY or lane.redeliver or accepted
 
 
 def resume_hint(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -13,7 +14,6 @@ from exporter.ledger import encoding, schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
     from pathlib import Path
 
     from exporter.ledger.storage import RunRecord
@@ -50,6 +50,14 @@ class SqlRows:
 
     def set_ledger_id(self, value: str) -> None:  # noqa: D102
         self._update(schema.meta, {"key": "ledger_id", "value": value}, "key")
+
+    def names_from(self) -> datetime | None:  # noqa: D102
+        moment = _meta(self._connection, "names_from")
+        return None if moment is None else datetime.fromisoformat(moment)
+
+    def set_names_from(self, moment: datetime) -> None:  # noqa: D102
+        self._connection.execute(sa.delete(schema.meta).where(schema.meta.c.key == "names_from"))
+        self._insert(schema.meta, {"key": "names_from", "value": moment.isoformat()})
 
     def export(self, name: str) -> Export | None:  # noqa: D102
         row = self._one(sa.select(schema.exports).where(schema.exports.c.name == name))
@@ -236,6 +244,7 @@ def create_sqlite(path: Path) -> None:
             _migrate(connection, 0)
             connection.execute(sa.insert(schema.meta), {"key": "ledger_id", "value": uuid4().hex})
             connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # here, so that `status` need not write it
     except sa.exc.DBAPIError as error:
         if "not a database" in str(error.orig):
             raise _exists(path) from error

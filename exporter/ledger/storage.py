@@ -37,6 +37,14 @@ class Rows(Protocol):
         """Make every transaction of a process that read the old id fail."""
         ...
 
+    def names_from(self) -> datetime | None:
+        """The moment of the last restore: no name given to an export that begins later lies before it."""
+        ...
+
+    def set_names_from(self, moment: datetime) -> None:
+        """Note that the ledger was restored at this moment."""
+        ...
+
     def export(self, name: str) -> Export | None: ...  # noqa: D102 - rows in, rows out
     def export_by_claim(self, claim: str) -> Export | None: ...  # noqa: D102
     def exports(self) -> list[Export]: ...  # noqa: D102

@@ -494,7 +494,16 @@ def gives_every_restore_an_id_of_its_own(subject: Subject) -> None:
     assert len(ids) == 3
 
 
+def begins_later_exports_after_the_restore(subject: Subject) -> None:
+    """An export that the backup does not know meets none of the names it gave before."""
+    subject.clock.now = at(30)
+    restored(subject.storage, subject.clock)
+    subject.ledger = Ledger(subject.storage, subject.clock)
+    assert subject.begin().export.names_from == at(30)
+
+
 REQUESTS: Final[tuple[Callable[[Subject], None], ...]] = (
+    begins_later_exports_after_the_restore,
     gives_a_paused_export_no_plan,
     finishes_the_open_plan_of_a_paused_export,
     resumes_from_whatever_held_it,

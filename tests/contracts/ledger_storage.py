@@ -462,7 +462,7 @@ WHOLE: Final[Mapping[str, tuple[Callable[[Subject], None], Callable[[Subject], o
     ),
     "replay": (_planned, lambda it: it.requests.replay(NAME, (1,)), 2),
     "accept_source": (_planned, lambda it: it.requests.accept_source(NAME, FAR, seal(9), lambda _: False), 3),
-    "restored": (_planned, lambda it: restored(it.storage, it.clock), 3),
+    "restored": (_planned, lambda it: restored(it.storage, it.clock), 4),
 }
 """Of each rule: what comes before it, the rule, and how many changes it makes."""
 

@@ -10,13 +10,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from exporter.destinations.memory import StoredObject
-from exporter.errors import ExportError, SourceChanged
-from exporter.ledger.requests import restored
-from exporter.model import LIVE_LANE, PlanState, Window
+from exporter.errors import ExportError
+from exporter.ledger import requests
+from exporter.model import PlanState, Window
 from exporter.schedule import last_boundary, load_zone
-
-from .application import PAYLOADS
-from .promises import FOREIGN
+from tests.simulation.application import PAYLOADS
+from tests.simulation.promises import FOREIGN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +24,12 @@ if TYPE_CHECKING:
     from exporter.ledger.memory import MemoryRows
     from exporter.model import Export
     from exporter.pipeline import Job
-
-    from .world import World
+    from tests.simulation.world import World
 
 MAX_RECORDS: Final = 30
+ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
+EVERY: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 10, 30, 60))
+LIMITS: Final = (1, 150, 400, 1_000_000)
 KINDS: Final = {
     "plain": 5,
     "changing": 3,  # settings, paused exports, records that say something else
@@ -94,11 +95,13 @@ class Events:
             self._accept()
         self.clear()
 
-    def clear(self) -> None:
-        """Whatever waits for a person gets on."""
-        for export in self._exports():
-            if export.paused or export.stopped:
-                self._world.requests().resume(export.name)
+    def clear(self) -> bool:
+        """Whatever waits for a person gets on; False if nothing did."""
+        waiting = [export for export in self._exports() if export.paused or export.stopped]
+        for export in waiting:
+            self._world.note(f"    {export.name} is resumed")
+            self._world.requests().resume(export.name)
+        return bool(waiting)
 
     # --- time and the network --------------------------------------------------------------------
 
@@ -126,7 +129,9 @@ class Events:
                 account = self._rng.choice(("acme", "acme", "globex", "acme "))
                 payload = self._rng.choice(list(PAYLOADS))
                 row = application.insert(transaction, account, self._time(), payload)
-                self._world.note(f"    {transaction} writes {row.id} for {account!r} at {row.time}: {payload}")
+                self._world.note(
+                    f"    {transaction} writes {row.id} for {account!r} at {row.time}: {payload}"
+                )
                 self._written += 1
 
     def _time(self) -> datetime | None:
@@ -170,13 +175,12 @@ class Events:
     def _configure(self) -> None:
         """Other settings for the next run; its exports move to another place now and then."""
         world, job = self._world, self._some_job()
-        other = self._rng.choice([*world.jobs.values()])
         changes = replace(
             job,
-            zone=load_zone(self._rng.choice(("UTC", "Europe/Berlin", "Australia/Lord_Howe"))),
-            every=self._rng.choice((job.every, other.every, timedelta(minutes=15))),
+            zone=load_zone(self._rng.choice(ZONES)),
+            every=self._rng.choice((job.every, *EVERY)),
             rendering=world.rendering(),
-            part_limit_bytes=self._rng.choice((1, 150, 400, 1_000_000)),
+            part_limit_bytes=self._rng.choice(LIMITS),
         )
         if self._rng.random() < 0.2:
             prefix = f"{job.name}/{self._rng.choice(('', 'moved'))}".removesuffix("/")
@@ -241,8 +245,6 @@ class Events:
     # --- when a database comes back as it was ----------------------------------------------------
 
     def _back_up(self) -> None:
-        if len(self._exports()) < len(self._world.jobs):
-            return  # an export that the backup does not know begins anew, under the names it had
         self._world.note("    the ledger is backed up")
         self._backup = {
             name: dict(rows) for name, rows in vars(self._rows()).items() if isinstance(rows, dict)
@@ -257,7 +259,7 @@ class Events:
         for name, rows in self._backup.items():
             setattr(self._rows(), name, dict(rows))
         world.promises.forgive_restore(self._rows())
-        given_up = restored(world.storage, world.clock)
+        given_up = requests.restored(world.storage, world.clock)
         world.note(f"    the ledger is restored; {given_up} plans are given up")
         world.changed()
 

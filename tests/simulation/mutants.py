@@ -1,54 +1,307 @@
-"""The product with one rule left out: the simulation has to notice every one of these.
+"""The product with one rule broken: the simulation has to notice each of these.
 
-Each mutant is a context in which the real code is changed; nothing else of it is.
+A mutant is a context in which one function of the real code does something else; it is given the real
+one first. They are the mistakes that somebody could make in good faith.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeAlias, TypeVar
 from unittest import mock
 
-from exporter import pipeline
+from exporter import keys, pipeline
 from exporter.destinations.memory import Fault, MemoryStore
+from exporter.errors import Conflict, DeliveryError
+from exporter.ledger import requests, rules
+from exporter.ledger.memory import MemoryRows
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
-from exporter.model import Outcome, PlanState
-from exporter.pipeline import Pipeline
+from exporter.model import Outcome, Stamp
+from exporter.pipeline import Delivered, Pipeline
 from exporter.sources.memory import MemorySource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
 
     from exporter.destinations.memory import StoredObject
-    from exporter.ledger.storage import Rows
-    from exporter.model import Attempt, Export, Lane, Package, Plan, Range, Receipt
-    from exporter.pipeline import Delivered, Held, Job, Ready
+    from exporter.interfaces import Clock
+    from exporter.ledger.memory import MemoryStorage
+    from exporter.ledger.rules import Draft
+    from exporter.model import (
+        Attempt,
+        BadRecord,
+        Content,
+        Export,
+        Lane,
+        Package,
+        Plan,
+        Range,
+        Rendering,
+        Seal,
+        Window,
+    )
+    from exporter.pipeline import Job, Moved, Ready, _Step
+    from exporter.rendering import Rendered
 
-Mutant = "Callable[[], AbstractContextManager[object]]"
+    Mutant: TypeAlias = Callable[[], AbstractContextManager[object]]
+    Next: TypeAlias = Callable[[Pipeline, Job, Export, Lane, datetime], _Step | None]
+    Again: TypeAlias = Callable[[Pipeline, Job, Plan], Ready]
+    Unchanged: TypeAlias = Callable[[Ledger, MemoryRows, Export, str], tuple[Export, Lane]]
+    Resume: TypeAlias = Callable[[Requests, str], bool]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def _instead(owner: object, name: str, other: Callable[..., Any]) -> Callable[[], Any]:
-    """A mutant that replaces one function by ``other``, which gets the original first."""
-    original = getattr(owner, name)
+def _instead(owner: object, name: str, other: Callable[..., T]) -> Mutant:
+    real = getattr(owner, name)
 
-    def mutant(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-        return other(original, *arguments, **named)
+    def mutant(*arguments: object, **named: object) -> T:
+        return other(real, *arguments, **named)
 
     return lambda: mock.patch.object(owner, name, mutant)
 
 
-# --- the ledger's rules ------------------------------------------------------------------------------
+# --- the protocol of one plan ------------------------------------------------------------------------
 
 
-def _no_comparison(_: object, ledger: Ledger, rows: Rows, before: Export, lane: str) -> tuple[Export, Lane]:
-    now = rows.lane(before.name, lane)
-    assert now is not None
-    return ledger._export(rows, before.name), now
+def _no_version(
+    real: Unchanged, ledger: Ledger, rows: MemoryRows, before: Export, lane: str
+) -> tuple[Export, Lane]:
+    return real(ledger, rows, rows.export(before.name) or before, lane)
 
 
-def _no_version(_: object, ledger: Ledger, rows: Rows, before: Export, lane: str) -> tuple[Export, Lane]:
-    export = ledger._export(rows, before.name)
-    return ledger.__class__._unchanged.__wrapped__(ledger, rows, export, lane)  # type: ignore[attr-defined]
+def _resume_forgets_attempts(real: Resume, asked: Requests, name: str) -> bool:
+    with mock.patch.object(MemoryRows, "attempts", return_value=[]):
+        return real(asked, name)
+
+
+def _resume_leaves_a_gap(real: Resume, asked: Requests, name: str) -> bool:
+    with asked._ledger.writing() as rows:
+        before = rows.export(name)
+        again = real(asked, name)
+        after = rows.export(name)
+        if before is not None and after is not None:
+            rows.update_export(replace(after, sequence=before.sequence))
+    return again
+
+
+def _commit_first(
+    _: object, self: Pipeline, ready: Ready, progress: Callable[[int], None]
+) -> Delivered | None:
+    try:
+        attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
+        plan = self._ledger.commit(ready.plan, attempt, Outcome.SUCCEEDED)
+        ready.job.destination.deliver(ready.package, progress)
+    except (Conflict, DeliveryError):
+        return None
+    return Delivered(plan, ready.package.content, None)
+
+
+def _attempt_off_record(
+    real: Callable[[Ledger, Plan, Content, str], Attempt],
+    ledger: Ledger,
+    plan: Plan,
+    content: Content,
+    store: str,
+) -> Attempt:
+    """As if it were only written down together with its answer."""
+    attempt = real(ledger, plan, content, store)
+    with ledger.writing() as rows:
+        rows.update_attempt(replace(attempt, outcome=Outcome.NOT_SENT))
+    return attempt
+
+
+def _always_ours(
+    real: Callable[[Ledger, Plan, Attempt], bool], ledger: Ledger, plan: Plan, attempt: Attempt
+) -> bool:
+    if not real(ledger, plan, attempt):
+        with ledger.writing() as rows:
+            rows.update_export(replace(ledger._export(rows, plan.export), stopped=""))
+    return True
+
+
+def _every_part_is_final(real: Callable[[Lane, Plan], Lane], lane: Lane, plan: Plan) -> Lane:
+    return real(lane, replace(plan, final=True))
+
+
+def _last_key_open(
+    real: Callable[[Ledger, Export, Draft, Iterable[BadRecord]], Plan],
+    ledger: Ledger,
+    before: Export,
+    draft: Draft,
+    bad: Iterable[BadRecord],
+) -> Plan:
+    return real(ledger, before, replace(draft, range=replace(draft.range, last=None)), bad)
+
+
+# --- what recovery renders ---------------------------------------------------------------------------
+
+
+def _seal_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
+    ready = real(self, job, replace(plan, range=replace(plan.range, seal=self._source.seal())))
+    return replace(ready, plan=plan)
+
+
+def _settings_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
+    return replace(real(self, job, replace(plan, rendering=job.rendering)), plan=plan)
+
+
+def _limit_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
+    render = self._render
+
+    def limited(range_: Range, rendering: Rendering, _: None, name: str, folder: Path) -> Rendered:
+        return render(range_, rendering, job.part_limit_bytes, name, folder)
+
+    with mock.patch.object(self, "_render", limited):
+        return real(self, job, plan)
+
+
+# --- what comes next ---------------------------------------------------------------------------------
+
+
+def _no_open_seal(
+    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> _Step | None:
+    return real(self, job, export, replace(lane, open_seal=None), now)
+
+
+def _no_names_from(
+    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> _Step | None:
+    return real(self, job, replace(export, names_from=None), lane, now)
+
+
+def _end_by_schedule(
+    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> _Step | None:
+    end = lane.open_end and self._window_end(job, lane)
+    return real(self, job, export, replace(lane, open_end=end), now)
+
+
+def _too_early(
+    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> _Step | None:
+    return real(self, replace(job, grace=-job.every), export, lane, now)
+
+
+def _from_the_start(real: Callable[P, _Step | None], *args: P.args, **named: P.kwargs) -> _Step | None:
+    step = real(*args, **named)
+    return step and replace(step, range=replace(step.range, after=None))
+
+
+def _not_first(real: Callable[P, _Step | None], *args: P.args, **named: P.kwargs) -> _Step | None:
+    step = real(*args, **named)
+    return step and replace(step, range=replace(step.range, first=False))
+
+
+def _no_late(real: Callable[P, _Step | None], *args: P.args, **named: P.kwargs) -> _Step | None:
+    step = real(*args, **named)
+    if step is None or step.range.previous is None:
+        return step
+    return replace(step, range=replace(step.range, previous=step.range.seal))
+
+
+def _pass_with_new_seal(
+    real: Callable[[Pipeline, Job, Export, Lane, Range, datetime], Moved],
+    self: Pipeline,
+    job: Job,
+    export: Export,
+    lane: Lane,
+    empty: Range,
+    now: datetime,
+) -> Moved:
+    return real(self, job, export, lane, replace(empty, seal=self._source.seal()), now)
+
+
+def _always_quiet(
+    _real: object, _source: MemorySource, _account: str, _start: datetime, end: datetime, _seal: Seal
+) -> datetime:
+    return end
+
+
+# --- people's requests -------------------------------------------------------------------------------
+
+
+def _backfill_sealed_now(
+    real: Callable[..., Lane], asked: Requests, name: str, window: Window, seal: Seal, *, redeliver: bool
+) -> Lane:
+    lane = replace(real(asked, name, window, seal, redeliver=redeliver), seal=seal)
+    with asked._ledger.writing() as rows:
+        rows.update_lane(lane)
+    return lane
+
+
+def _restored_with_old_names(
+    real: Callable[[MemoryStorage, Clock], int], storage: MemoryStorage, clock: Clock
+) -> int:
+    given_up = real(storage, clock)
+    with storage.writing() as rows:
+        for export in rows.exports():
+            rows.update_export(replace(export, names_from=None))
+    return given_up
+
+
+# --- around the protocol -----------------------------------------------------------------------------
+
+
+def _may_have_landed(*outcomes: Outcome) -> Mutant:
+    changed = property(lambda outcome: outcome in outcomes)
+    return lambda: mock.patch.object(Outcome, "may_have_landed", changed)
+
+
+def _replaced(_: object, store: MemoryStore, name: str, stored: StoredObject, fault: Fault | None) -> bool:
+    if fault is not Fault.LOST_REQUEST:
+        store.objects[name] = stored
+    return True
+
+
+def _unflagged(real: Callable[[Plan, Rendered], Package], plan: Plan, rendered: Rendered) -> Package:
+    package = real(plan, rendered)
+    return replace(package, metadata={**package.metadata, "audit-repeats": "no"})
+
+
+MUTANTS: Final[Mapping[str, Mutant]] = {
+    "versions are not compared": _instead(Ledger, "_unchanged", _no_version),
+    "a plan is attempted and committed though it is closed": _instead(Ledger, "_still_open", lambda *_: None),
+    "whatever exists is ours": _instead(Ledger, "judge", _always_ours),
+    "whatever exists is foreign": _may_have_landed(),
+    "an unknown outcome has not landed": _may_have_landed(Outcome.PENDING, Outcome.SUCCEEDED),
+    "an unanswered attempt has not landed": _may_have_landed(Outcome.UNKNOWN, Outcome.SUCCEEDED),
+    "an unknown outcome is a refusal": _instead(pipeline, "_outcome_of", lambda *_: Outcome.REFUSED),
+    "attempts are not on record while they run": _instead(Ledger, "attempt", _attempt_off_record),
+    "the commit comes before the upload": _instead(Pipeline, "deliver", _commit_first),
+    "every part closes its window": _instead(rules, "lane_after", _every_part_is_final),
+    "a plan does not fix its last key": _instead(Ledger, "plan", _last_key_open),
+    "the quarantine stays empty": _instead(MemoryRows, "insert_bad_records", lambda *_: None),
+    "recovery takes a new seal": _instead(Pipeline, "_render_again", _seal_again),
+    "recovery takes the present settings": _instead(Pipeline, "_render_again", _settings_again),
+    "recovery takes the present part limit": _instead(Pipeline, "_render_again", _limit_again),
+    "the open window ends by the schedule": _instead(Pipeline, "_next", _end_by_schedule),
+    "every part has a seal of its own": _instead(Pipeline, "_next", _no_open_seal),
+    "every part starts at the window's start": _instead(Pipeline, "_next", _from_the_start),
+    "the first window is like any other": _instead(Pipeline, "_next", _not_first),
+    "late records are forgotten": _instead(Pipeline, "_next", _no_late),
+    "windows are sealed before they end": _instead(Pipeline, "_next", _too_early),
+    "empty windows take a newer seal": _instead(Pipeline, "_pass_over", _pass_with_new_seal),
+    "nothing ever comes behind an empty window": _instead(MemorySource, "quiet_until", _always_quiet),
+    "the horizon ignores running transactions": _instead(
+        MemorySource, "_horizon", lambda _, source: source._next_transaction
+    ),
+    "names do not heed the last one": _instead(
+        keys, "next_stamp", lambda _real, wanted, _previous: Stamp(wanted.replace(microsecond=0))
+    ),
+    "names do not start at now after a resume": _instead(Pipeline, "_next", _no_names_from),
+    "the store replaces objects": _instead(MemoryStore, "_land", _replaced),
+    "resume gives up what may have landed": _instead(Requests, "resume", _resume_forgets_attempts),
+    "resume leaves a gap in the numbers": _instead(Requests, "resume", _resume_leaves_a_gap),
+    "backfill takes what live delivery has": _instead(Requests, "backfill", _backfill_sealed_now),
+    "backfills may overlap": _instead(requests, "_refuse_repeats", lambda *_: None),
+    "repeats are not flagged": _instead(pipeline, "_package", _unflagged),
+    "a restored ledger goes on with its names": _instead(requests, "restored", _restored_with_old_names),
+    "a restored ledger keeps its id": _instead(MemoryRows, "set_ledger_id", lambda *_: None),
+}

@@ -11,12 +11,12 @@ import hashlib
 import io
 import json
 import zipfile
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exporter.model import LIVE_LANE, LaneKind, Outcome, PlanState
-
-from .application import visible
+from tests.simulation.application import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from exporter.destinations.memory import MemoryStore, StoredObject
     from exporter.ledger.memory import MemoryRows
     from exporter.model import Export, Lane, Plan
-
-    from .application import Application
+    from tests.simulation.application import Application
 
 FOREIGN = {"audit-plan": "foreign"}
 ONCE = "once"
@@ -78,12 +77,14 @@ class Promises:
         self._last_name: dict[str, str] = {}
         self.landed: dict[str, list[Landed]] = {}  # by plan
         self._holders: dict[tuple[str, str], dict[int, list[Landed]]] = {}
+        self.reached: Counter[str] = Counter()  # what a world got to see, to know what was tried at all
 
     # --- what a person did -----------------------------------------------------------------------
 
     def forgive_restore(self, rows: MemoryRows) -> None:
         """The ledger is an older one from here on."""
         self.excuses.restored = True
+        self.reached["a restored ledger"] += 1
         self._now = dict(rows._plans)
         self._lanes = {(lane.export, lane.id): lane for lane in rows.lanes()}
         self._exports = {export.name: export for export in rows.exports()}
@@ -91,6 +92,7 @@ class Promises:
     def forgive_accepted(self, rows: MemoryRows, by_time_alone: Sequence[str]) -> None:
         """Watermarks went back; exports that go on by time alone leave out what lies before."""
         self.excuses.accepted = True
+        self.reached["an accepted source"] += 1
         for export in rows.exports():
             for lane in rows.lanes(export.name):
                 self._lanes[export.name, lane.id] = lane
@@ -166,6 +168,21 @@ class Promises:
             self._judge_line(plan, line)
         self.landed.setdefault(plan.id, []).append(landed)
         self._judge_doubles(landed)
+        self._count(landed, bad)
+
+    def _count(self, landed: Landed, bad: int) -> None:
+        """What this object is an example of."""
+        lane = landed.plan.lane.partition("-")[0]
+        now = self._now.get(landed.plan.id)
+        examples = {
+            f"an object of {lane}": True,
+            "a part of a window": not landed.plan.final,
+            "a late record": any(late for _, late in self._application.members(landed.plan.range)),
+            "a bad record": bad > 0,
+            "a repeat that says so": landed.repeats,
+            "an object that lands late": now is None or now.state is not PlanState.OPEN,
+        }
+        self.reached.update(name for name, is_one in examples.items() if is_one)
 
     def _judge_content(self, landed: Landed, metadata: Mapping[str, str], bad: int) -> None:
         members = self._application.members(landed.plan.range)
@@ -216,6 +233,12 @@ class Promises:
                 raise Violation(f"plan {plan.sequence} of {plan.export} changed")
             if plan.state is PlanState.DELIVERED:
                 self._judge_delivered(rows, plan)
+                if len(plan.hashes) > 1:
+                    self._judge_alarmed(rows, plan)
+                self.reached["an object that was ours after all"] += any(
+                    one.outcome is Outcome.EXISTS for one in rows.attempts(plan.id)
+                )
+            self.reached["a plan given up"] += plan.state is PlanState.ABANDONED
         if changed:
             open_plans = [plan.export for plan in self._now.values() if plan.state is PlanState.OPEN]
             if len(open_plans) != len(set(open_plans)):
@@ -236,6 +259,11 @@ class Promises:
         self._last_name[plan.export] = name
         if plan.stamp.time > self._clock():
             raise Violation(f"{name} lies in the future")
+        export = self._exports[plan.export]  # as it was before this plan
+        if export.names_from and plan.stamp.time < export.names_from.replace(microsecond=0):
+            raise Violation(f"{name} is from before {export.names_from}, where names had to start")
+        if export.paused:
+            raise Violation(f"{name} was planned while {plan.export} was paused")
         if len(rows.bad_records(plan.id)) != plan.content.bad:
             raise Violation(f"the quarantine of {name} is not whole")
 
@@ -250,9 +278,16 @@ class Promises:
         unanswered = [one for one in attempts if one.outcome in (Outcome.UNKNOWN, Outcome.PENDING)]
         if not (is_foreign and unanswered):
             raise Violation(f"{plan.name} is delivered, and there is no such object")
+        self.reached["a foreign object taken for ours"] += 1
         holders = self._holders.setdefault((plan.export, self._groups[plan.id]), {})
         for row, _ in self._application.members(plan.range):
             holders.setdefault(row.id, [])
+
+    def _judge_alarmed(self, rows: MemoryRows, plan: Plan) -> None:
+        export = rows.export(plan.export)
+        if export is None or export.failure is None:
+            raise Violation(f"nobody is told that {plan.name} was sent with two contents")
+        self.reached["two contents sent"] += 1
 
     # --- lanes and exports -----------------------------------------------------------------------
 
@@ -313,6 +348,7 @@ class Promises:
             stored = [store.objects.get(plan.name) for store in self._stores] if plan else []
             if not any(one is not None and one.metadata == FOREIGN for one in stored):
                 raise Violation(f"false alarm: {export.stopped}")
+            self.reached["an alarm"] += 1
 
     # --- at the end ------------------------------------------------------------------------------
 

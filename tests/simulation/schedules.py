@@ -14,27 +14,30 @@ from typing import TYPE_CHECKING, Final
 from unittest import mock
 
 from exporter.workspace import Workspace
-
-from .promises import Violation
-from .world import World
+from tests.simulation.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a workspace makes a private folder in it
+    from tests.simulation.promises import Violation
+
+IN_MEMORY: Final = Path("/dev/shm")
 MOST_PROCESSES: Final = 3
 
 
-def violations(seeds: Iterable[int]) -> Iterator[tuple[int, Violation | None]]:
-    """Live through each seed's world; what it broke, or None."""
+def worlds(seeds: Iterable[int]) -> Iterator[World]:
+    """Each seed's world once it has been lived through; what it broke is in its ``violation``."""
     with _surroundings() as (workspace, pool):
         for seed in seeds:
-            try:
-                World(seed, workspace).run(pool)
-            except Violation as violation:
-                yield seed, violation
-            else:
-                yield seed, None
+            world = World(seed, workspace)
+            world.run(pool)
+            yield world
+
+
+def first_violation(seeds: Iterable[int]) -> Violation | None:
+    """The first broken promise, or None when every one of these worlds keeps them all."""
+    broken = (world.violation for world in worlds(seeds) if world.violation is not None)
+    return next(broken, None)
 
 
 @contextmanager

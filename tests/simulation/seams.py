@@ -97,6 +97,9 @@ class SteppedDestination:
         self.store = inner.store
         self.prefix = inner.prefix
 
+    def __repr__(self) -> str:
+        return f"{self.store}/{self.prefix}"
+
     def claim(self, account: str) -> str:
         """The place of an account's names."""
         return self._inner.claim(account)

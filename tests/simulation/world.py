@@ -8,7 +8,6 @@ down, and what is due has to arrive. It must not re-implement anything of the pr
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -24,12 +23,11 @@ from exporter.model import LIVE_LANE, Rendering
 from exporter.pipeline import Held, Job, Pipeline, Ready
 from exporter.schedule import load_zone
 from exporter.sources.memory import MemorySource
-
-from .application import MAX_RECORD_BYTES, Application
-from .events import Events
-from .promises import Promises, Violation
-from .seams import Crash, SteppedDestination, SteppedSource, SteppedStorage
-from .turns import Turns
+from tests.simulation.application import MAX_RECORD_BYTES, Application
+from tests.simulation.events import EVERY, LIMITS, ZONES, Events
+from tests.simulation.promises import Promises, Violation
+from tests.simulation.seams import Crash, SteppedDestination, SteppedSource, SteppedStorage
+from tests.simulation.turns import Turns
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -47,9 +45,6 @@ STARTS: Final = (
     datetime(2026, 3, 29, 0, 10, tzinfo=UTC),  # an hour before Berlin skips one
     datetime(2026, 11, 1, 5, 20, tzinfo=UTC),  # before New York repeats one
 )
-ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
-EVERY: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 10, 30, 60))
-LIMITS: Final = (1, 150, 400, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +57,20 @@ class Chances:
     fault: float
 
 
+CHANCES: Final = (
+    (0.0, 0.02, 0.05, 0.1),
+    (0.05, 0.2, 0.5),
+    (0.1, 0.2, 0.4),
+    (0.0, 0.3, 0.6),
+)
+LAYOUTS: Final = (
+    [("acme", "acme")],
+    [("acme", "acme"), ("acme-2", "acme")],
+    [("acme", "acme"), ("globex", "globex")],
+)
+MANY: Final = 300
+
+
 class World:
     """``steps`` are left to the chaos; afterwards everything works."""
 
@@ -72,7 +81,7 @@ class World:
         self.trace: list[str] = []
         self.steps = self.rng.choice((60, 120, 240))
         self.calm = False
-        self.chances = Chances(*(self.rng.choice(some) for some in _CHANCES))
+        self.chances = Chances(*(self.rng.choice(some) for some in CHANCES))
         self.source = MemorySource(self.clock, ["payload"])
         self.storage = MemoryStorage()
         self.stores = [MemoryStore(name, self._fault) for name in ("memory://one", "memory://two")]
@@ -83,6 +92,7 @@ class World:
         self._workspace = workspace
         self._turns: Turns | None = None
         self._failure: BaseException | None = None
+        self.violation: Violation | None = None
         self._ids = 0
 
     # --- what everybody shares -------------------------------------------------------------------
@@ -113,8 +123,7 @@ class World:
         return SteppedDestination(inner, self.step, self.changed)
 
     def _jobs(self) -> list[Job]:
-        layout = self.rng.choice(([("acme", "acme")], [("acme", "acme"), ("acme-2", "acme")], _TWO_ACCOUNTS))
-        return [self._job(name, account) for name, account in layout]
+        return [self._job(name, account) for name, account in self.rng.choice(LAYOUTS)]
 
     def _job(self, name: str, account: str) -> Job:
         begin = self.now - self.rng.choice((timedelta(0), timedelta(minutes=25)))
@@ -151,17 +160,20 @@ class World:
     # --- the schedule ----------------------------------------------------------------------------
 
     def run(self, pool: Executor) -> None:
-        """Live through the seed; raises Violation, with the trace, if a promise breaks."""
+        """Live through the seed; what went wrong becomes the ``violation``, with the trace."""
         try:
             self.events.prepare()
             self._turns = Turns(pool, [self._process] * self.rng.choice((1, 2, 2, 3)))
             self._turns.run()
-            if self._failure is not None:
-                raise self._failure
-            self._finish()
-        except Exception as error:
-            trace = "\n".join(self.trace)
-            raise Violation(f"seed {self.seed}: {type(error).__name__}: {error}\n{trace}") from error
+            if self._failure is None:
+                self._finish()
+        except Exception as error:  # noqa: BLE001 - what the real code must not raise breaks a promise, too
+            self._failure = error
+        if self._failure is not None:
+            what = f"{type(self._failure).__name__}: {self._failure}"
+            again = f"python -m tests.simulation --seed {self.seed}"
+            self.violation = Violation("\n".join([what, *self.trace, what, again]))
+            self.violation.__cause__ = self._failure
 
     @property
     def _over(self) -> bool:
@@ -177,9 +189,11 @@ class World:
         while not self._over and self.rng.random() < self.chances.event:
             self.events.happen()
         if not self._over and self.rng.random() < self.chances.switch:
+            self.promises.reached["another process goes on"] += 1
             turns.hand_over(self.rng.choice(turns.alive))
         if self._over or self.rng.random() < self.chances.crash:
             self.note(f"{turns.current}: dies")
+            self.promises.reached["a process dies"] += 1
             raise Crash
 
     def _process(self) -> None:
@@ -189,7 +203,7 @@ class World:
                 self._deliver_some()
                 self.step("starts again")
             except Crash:
-                pass
+                continue
             except BaseException as error:  # noqa: BLE001 - a thread hands over what went wrong
                 self._failure = error
 
@@ -257,31 +271,22 @@ class World:
         self.events.settle_down()
         self.changed()
         quiet_since = self.now
-        for _ in range(3):  # an alarm may still come up, and then a person has to clear it
-            self.now += timedelta(hours=3)
-            self._drain()
-            self.events.clear()
+        self.now += timedelta(hours=2, minutes=10)  # two of the longest windows, and the grace
+        self._drain()
+        for _ in range(3):
+            if self.events.clear():
+                self._drain()
         self.promises.check_end(self.storage._rows, quiet_since)
 
     def _drain(self) -> None:
         ledger, pipeline = self._pipeline()
         for job in self.jobs.values():
             for lane in self._lanes(ledger, job):
-                for _ in range(_MANY):
+                for _ in range(MANY):
                     if not self._take_turn(pipeline, job, self.now, lane):
                         break
                 else:
                     raise Violation(f"{job.name}/{lane} does not come to an end")
-
-
-_TWO_ACCOUNTS: Final = [("acme", "acme"), ("globex", "globex")]
-_CHANCES: Final = (
-    (0.0, 0.02, 0.05, 0.1),
-    (0.05, 0.2, 0.5),
-    (0.1, 0.2, 0.4),
-    (0.0, 0.3, 0.6),
-)
-_MANY: Final = 300
 
 
 def _unwatched(_size_bytes: int) -> None:
