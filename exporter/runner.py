@@ -73,16 +73,72 @@ class Settings:
     uploads: int
     budget: timedelta | None = None
     insist: bool = False  # try blocked exports now: a person asked for them by name
+    list_objects: bool = False  # keep a line for each object, for somebody who wants to see them all
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLine:
+    """One delivered object, as small as a list of a hundred thousand needs it."""
+
+    export: str
+    object: str
+    lane: str
+    sequence: int
+    window_start: datetime
+    window_end: datetime
+    records: int
+    late: int
+    bad: int
+    bytes: int
+    content_bytes: int
+    content_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What one export had delivered by one run."""
+
+    objects: int = 0
+    records: int = 0
+    late: int = 0
+    bad: int = 0
+    bytes: int = 0
+    last_object: str = ""
+
+    def __add__(self, line: ObjectLine) -> Total:
+        """The same with one more object."""
+        return Total(
+            self.objects + 1,
+            self.records + line.records,
+            self.late + line.late,
+            self.bad + line.bad,
+            self.bytes + line.bytes,
+            line.object,
+        )
 
 
 @dataclass(slots=True)
 class Report:
-    """What one run did. ``error`` is what stopped it as a whole; ``unfinished`` had no time left."""
+    """What one run did. ``error`` is what stopped it as a whole; ``unfinished`` had no time left.
 
-    delivered: list[tuple[str, Delivered]] = field(default_factory=list)
+    It grows with the number of exports; ``lines`` has every object, if that was asked for.
+    """
+
+    delivered: dict[str, Total] = field(default_factory=dict)
+    lines: list[ObjectLine] = field(default_factory=list)
     failing: dict[str, ExporterError] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
     error: ExporterError | None = None
+
+    @property
+    def objects(self) -> int:
+        """How many objects were delivered."""
+        return sum(total.objects for total in self.delivered.values())
+
+    @property
+    def records(self) -> int:
+        """How many records were delivered."""
+        return sum(total.records for total in self.delivered.values())
 
     @property
     def exit_status(self) -> int:
@@ -90,6 +146,27 @@ class Report:
         if self.error is not None:
             return self.error.exit_status
         return 10 if self.failing or self.unfinished else 0
+
+    def add(self, export: str, delivered: Delivered, *, list_object: bool) -> None:
+        """Count one more object."""
+        plan, content = delivered.plan, delivered.content
+        line = ObjectLine(
+            export=export,
+            object=plan.name,
+            lane=plan.lane,
+            sequence=plan.sequence,
+            window_start=plan.range.window.start,
+            window_end=plan.range.window.end,
+            records=content.count,
+            late=content.late,
+            bad=content.bad,
+            bytes=content.archive_bytes,
+            content_bytes=content.content_bytes,
+            content_sha256=content.content_sha256,
+        )
+        self.delivered[export] = self.delivered.get(export, Total()) + line
+        if list_object:
+            self.lines.append(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +216,13 @@ class Runner:
             retry_at = export.blocked_until
             if retry_at is None or retry_at <= self.clock() or self.settings.insist:
                 return False
-            message = f"waits until {retry_at:%Y-%m-%d %H:%M:%SZ} after {export.tries} tries: {message}"
+            message = f"waits until {retry_at:%Y-%m-%d %H:%M:%SZ} after {_tries(export.tries)}: {message}"
         report.failing[export.name] = ExporterError(message, hint=hint)
         return True
+
+
+def _tries(number: int) -> str:
+    return "1 try" if number == 1 else f"{number} tries"
 
 
 def is_due(job: Job, standing: Standing, now: datetime) -> bool:
@@ -183,8 +264,20 @@ class _Turns:
                     self._collect()
                 elif not self._wait_for_later():
                     break
-        left = {job.name for job in self._queue} | {job.name for _, job in self._later}
-        self._report.unfinished |= left - set(self._report.failing)
+        self._report.unfinished |= self._left() - set(self._report.failing)
+
+    def _left(self) -> set[str]:
+        """The exports whose turn did not come, if anything was left for them."""
+        waiting = [*self._queue, *(job for _, job in self._later)]
+        if not waiting:
+            return set()
+        standings = self._runner.ledger.standings()
+        return {job.name for job in waiting if self._has_more(job, standings.get(job.name))}
+
+    def _has_more(self, job: Job, standing: Standing | None) -> bool:
+        if standing is None or self._lane_id == LIVE_LANE:
+            return standing is None or is_due(job, standing, self._now)
+        return standing.open_plan is not None or not standing.lane(self._lane_id).done
 
     @property
     def _over(self) -> bool:
@@ -244,7 +337,7 @@ class _Turns:
         if isinstance(answer, Delivered):
             self._tries.pop(job.name, None)
             self._report.failing.pop(job.name, None)
-            self._report.delivered.append((job.name, answer))
+            self._report.add(job.name, answer, list_object=self._runner.settings.list_objects)
             self._runner.observer.delivered(job, answer)
         if job.name not in self._report.failing:
             self._queue.append(job)

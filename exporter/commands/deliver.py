@@ -53,7 +53,7 @@ class Options:
     @property
     def watched(self) -> bool:
         """Whether a person looks on: then there are bars, else log lines."""
-        return sys.stderr.isatty() and not self.json
+        return sys.stderr is not None and sys.stderr.isatty() and not self.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,8 @@ def _deliver(options: Options, find: Callable[[App, Pipeline], _Work]) -> _Outco
             return _Outcome(_recorded(app, lambda: stopped), problems)
         workers = options.workers or os.cpu_count() or 1
         insist = bool(options.exports) or work.lane_id != LIVE_LANE
-        settings = Settings(workers, UPLOADS_PER_WORKER * workers, budget, insist)
+        listed = options.json or options.dry_run
+        settings = Settings(workers, UPLOADS_PER_WORKER * workers, budget, insist, listed)
         runner = Runner(pipeline, app.ledger, observer, wiring.clock, settings, stop)
         return _Outcome(_recorded(app, lambda: runner.run(work.jobs, work.now, work.lane_id)), problems)
 
@@ -249,7 +250,7 @@ def _recorded(app: App, run: Callable[[], Report]) -> Report:
     ended = replace(
         record,
         finished_at=wiring.clock(),
-        delivered=len(report.delivered),
+        delivered=report.objects,
         failing=len(report.failing),
         error=error.message if error else "",
         hint=error.hint if error else "",
@@ -266,7 +267,7 @@ def _observer(options: Options) -> Iterator[Observer]:
         with ProgressObserver(Console(stderr=True)) as observer:
             yield observer
     else:
-        yield LogObserver(configure())
+        yield LogObserver(configure(), dry_run=options.dry_run)
 
 
 @contextmanager

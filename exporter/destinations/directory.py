@@ -70,7 +70,7 @@ class DirectoryStore:
         if self._incoming.exists():
             return False
         try:
-            with self._scratch() as folder:
+            with _scratch(self._root) as folder:
                 return folder.with_name(folder.name.upper()).exists()
         except OSError as error:
             raise ConfigError(
@@ -94,22 +94,15 @@ class DirectoryStore:
         return Receipt(f"{self.name}/{package.name}")
 
     def check(self, probe: str) -> Sequence[Finding]:
-        """Create the probe here, and prove that it cannot be replaced; leaves nothing behind."""
+        """Create the probe near its place, and prove that it cannot be replaced; leaves nothing behind."""
         try:
-            with self._scratch() as folder:
+            with _scratch((self._root / probe).parent) as folder:
                 scratch = DirectoryStore(folder)
                 scratch.name = self.name
                 return prove_create_only(scratch, probe)
         except OSError as error:
             message = f"the directory {self._root} cannot be used: {error.strerror}"
             return [Finding(self.name, Level.ERROR, message, _hint(error))]
-
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        """A folder for a moment: in the root or, as long as there is none, where it would be made."""
-        place = next(folder for folder in (self._root, *self._root.parents) if folder.exists())
-        with TemporaryDirectory(prefix=".audit-exporter-", dir=place) as folder:
-            yield Path(folder)
 
     def _target(self, name: str) -> Path:
         if not all(part not in ("", ".", "..") for part in name.split("/")):
@@ -188,6 +181,14 @@ def _refusing(name: str) -> Iterator[None]:
 
 def _hint(error: OSError, hints: dict[int, str] = HINTS) -> str:
     return hints.get(error.errno or 0, "look at the health of the file system")
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A folder for a moment, in this place or, as long as there is none, where it would be made."""
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    with TemporaryDirectory(prefix=".audit-exporter-", dir=there) as folder:
+        yield Path(folder)
 
 
 def _make_folder(folder: Path) -> None:

@@ -82,7 +82,8 @@ class Access:
 
     def redacted(self, error: DeliveryError) -> DeliveryError:
         """The error without the secrets that a vendor's message may repeat."""
-        secrets = [self._secrets.secret_access_key, self._secrets.session_token, self._secrets.external_id]
+        given = self._secrets
+        secrets = [given.access_key_id, given.secret_access_key, given.session_token, given.external_id]
         if self._latest is not None:
             secrets += [self._latest[0].secret, self._latest[0].token]
         message = error.message

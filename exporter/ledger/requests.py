@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from exporter.errors import ConfigError, Conflict, ExportError
+from exporter.errors import ConfigError, Conflict
 from exporter.model import LIVE_LANE, Lane, LaneKind, PlanState
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _delivered(rows: Rows, name: str, sequence: int) -> Plan:
 
 def _refuse_repeats(export: Export, window: Window, earlier: list[Lane]) -> None:
     if window.end > export.begin:
-        raise ExportError(
+        raise ConfigError(
             f"live delivery of export '{export.name}' covers every record from {_time(export.begin)} on",
             hint=f"ask for a range that ends there (--to {_time(export.begin)}), "
             "or add --redeliver to have those records a second time",
@@ -223,7 +223,7 @@ def _refuse_repeats(export: Export, window: Window, earlier: list[Lane]) -> None
     for lane in earlier:
         start, until = lane.start or lane.watermark, lane.until or lane.watermark
         if start < window.end and window.start < until:
-            raise ExportError(
+            raise ConfigError(
                 f"an earlier backfill of export '{export.name}' covers {_time(start)} to {_time(until)}",
                 hint="ask for the rest of the range, or add --redeliver to have those records a second time",
             )

@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from exporter.errors import WorkspaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sized
-
     from rich.console import Console
 
     from exporter.config import ConfigProblem
-    from exporter.pipeline import Delivered
     from exporter.runner import Report
 
 NOT_ALL: Final = 10
 NOTHING_RAN: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """What one export had delivered by one run."""
-
-    export: str
-    objects: int = 0
-    records: int = 0
-    late: int = 0
-    bad: int = 0
-    size_bytes: int = 0
-    last_object: str = ""
-
-
-def totals(report: Report) -> list[Total]:
-    """Deliveries summed up by export, in order of name."""
-    found: dict[str, Total] = {}
-    for name, delivered in report.delivered:
-        before, content = found.get(name, Total(name)), delivered.content
-        found[name] = Total(
-            name,
-            before.objects + 1,
-            before.records + content.count,
-            before.late + content.late,
-            before.bad + content.bad,
-            before.size_bytes + content.archive_bytes,
-            delivered.plan.name,
-        )
-    return [found[name] for name in sorted(found)]
+SHOWN: Final = 40
+"""Lines of a table that a person still reads; `status` and `--json` have them all."""
 
 
 def as_json(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: bool) -> dict[str, Any]:
@@ -59,7 +29,7 @@ def as_json(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: boo
     return {
         "dry_run": dry_run,
         "exit_status": exit_status(report, problems),
-        "objects": [_object(name, delivered) for name, delivered in report.delivered],
+        "objects": [asdict(line) for line in report.lines],
         "failing": {
             name: {"error": error.message, "hint": error.hint} for name, error in report.failing.items()
         },
@@ -68,24 +38,6 @@ def as_json(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: boo
         ],
         "unfinished": sorted(report.unfinished),
         "error": report.error and {"error": report.error.message, "hint": report.error.hint},
-    }
-
-
-def _object(name: str, delivered: Delivered) -> Mapping[str, Any]:
-    plan, content = delivered.plan, delivered.content
-    return {
-        "export": name,
-        "object": plan.name,
-        "lane": plan.lane,
-        "sequence": plan.sequence,
-        "window_start": plan.range.window.start,
-        "window_end": plan.range.window.end,
-        "records": content.count,
-        "late": content.late,
-        "bad": content.bad,
-        "bytes": content.archive_bytes,
-        "content_bytes": content.content_bytes,
-        "content_sha256": content.content_sha256,
     }
 
 
@@ -101,21 +53,23 @@ def show(
 ) -> None:
     """The outcome as a person reads it: what went where, what did not, and why."""
     if report.delivered:
-        console.print(_objects(report) if dry_run else _totals(report))
-        records = sum(delivered.content.count for _, delivered in report.delivered)
+        console.print(_objects(report) if dry_run else _totals(console, report))
         verb = "would be delivered" if dry_run else "delivered"
-        console.print(f"{_count(report.delivered, 'object')} with {_number(records, 'record')} {verb}.")
+        objects, records = _number(report.objects, "object"), _number(report.records, "record")
+        console.print(f"{objects} with {records} {verb}.")
     elif not (report.error or report.failing or report.unfinished or problems):
         console.print("Nothing was due." if not dry_run else "Nothing would be delivered.")
     for name, error in sorted(report.failing.items()):
         _say(console, f"[red]Not delivered[/]: {escape(name)}: ", error.message, error.hint)
     for problem in problems:
-        _say(console, f"[red]Skipped[/]: {escape(problem.export)}: ", problem.message, problem.hint)
+        # An export without a name goes by its place, which its message begins with.
+        which = "" if problem.message.startswith(problem.export) else f"{escape(problem.export)}: "
+        _say(console, f"[red]Skipped[/]: {which}", problem.message, problem.hint)
     left = report.unfinished - set(report.failing)
     if left and report.error is None:
         have = "has" if len(left) == 1 else "have"
         console.print(
-            f"{_count(left, 'export')} still {have} work; the next run goes on where this one stopped."
+            f"{_number(len(left), 'export')} still {have} work; the next run goes on where this one stopped."
         )
 
 
@@ -125,24 +79,30 @@ def _say(console: Console, what: str, message: str, hint: str) -> None:
         console.print(f"  {escape(hint)}")
 
 
-def _count(things: Sized, word: str) -> str:
-    return _number(len(things), word)
-
-
 def _number(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-def _totals(report: Report) -> Table:
+def _totals(console: Console, report: Report) -> Table:
+    """A line for each export; names of objects are left out where they would have to be broken."""
+    table = _totals_table(report, names=True)
+    fits = Measurement.get(console, console.options, table).maximum <= console.width
+    return table if fits else _totals_table(report, names=False)
+
+
+def _totals_table(report: Report, *, names: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Export", overflow="fold")
     for heading in ("Objects", "Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("Last object", overflow="fold")
-    for total in totals(report):
-        numbers = (total.objects, total.records, total.late, total.bad, total.size_bytes)
-        last = PurePosixPath(total.last_object).name
-        table.add_row(escape(total.export), *(f"{number:,}" for number in numbers), escape(last))
+    if names:
+        table.add_column("Last object")
+    for export, total in sorted(report.delivered.items())[:SHOWN]:
+        numbers = (total.objects, total.records, total.late, total.bad, total.bytes)
+        last = [escape(PurePosixPath(total.last_object).name)] if names else []
+        table.add_row(escape(export), *(f"{number:,}" for number in numbers), *last)
+    if len(report.delivered) > SHOWN:
+        table.add_row(f"and {len(report.delivered) - SHOWN:,} more exports")
     return table
 
 
@@ -151,8 +111,7 @@ def _objects(report: Report) -> Table:
     table.add_column("Object", overflow="fold")
     for heading in ("Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for _, delivered in report.delivered:
-        content = delivered.content
-        numbers = (content.count, content.late, content.bad, content.archive_bytes)
-        table.add_row(escape(delivered.plan.name), *(f"{number:,}" for number in numbers))
+    for line in report.lines:
+        numbers = (line.records, line.late, line.bad, line.bytes)
+        table.add_row(escape(line.object), *(f"{number:,}" for number in numbers))
     return table

@@ -179,7 +179,8 @@ def _show_attention(console: Console, row: Row) -> None:
         )
     if row.retry_at is not None:
         attempts = f"{row.attempts:,} attempt{'s' if row.attempts != 1 else ''}"
-        console.print(f"  {attempts} so far; the next after {_time(row.retry_at)}")
+        at_once = f"audit-exporter run --export {escape(row.export)}"
+        console.print(f"  {attempts} so far; the next after {_time(row.retry_at)}, or at once: {at_once}")
     for request in row.requests:
         console.print(f"  unfinished request: {request}")
     _show_what_to_do(console, row.what_to_do)

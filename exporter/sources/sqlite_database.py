@@ -39,6 +39,11 @@ _TRANSLATION: dict[int, tuple[type[SourceError], str, str]] = {
     sqlite3.SQLITE_CANTOPEN: (SourceError, "cannot be opened", _OPEN_HINT),
     sqlite3.SQLITE_PERM: (SourceError, "cannot be opened: no permission", _OPEN_HINT),
     sqlite3.SQLITE_READONLY: (SourceError, "cannot be opened for reading alone", _OPEN_HINT),
+    sqlite3.SQLITE_IOERR: (
+        SourceError,
+        "cannot be read: the disk answered with an error",
+        "look at the disk of the database, and for room in the temporary folder, where SQLite sorts",
+    ),
     sqlite3.SQLITE_FULL: (SourceError, "cannot be sorted: no room", "free space in the temporary folder"),
 }
 _PRIMARY_CODE = 0xFF

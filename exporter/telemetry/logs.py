@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from structlog.typing import FilteringBoundLogger
 
     from exporter.errors import ExporterError
@@ -23,17 +26,35 @@ def configure() -> FilteringBoundLogger:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_names: _Lines(sys.stderr),  # libraries name their loggers
     )
     log: FilteringBoundLogger = structlog.get_logger()
     return log
 
 
+class _Lines:
+    """Lines of text for whoever reads standard error, which may be closed."""
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        """Write a line at once."""
+        if self._file is None:
+            return
+        with suppress(OSError):  # a log that nobody takes any more must not keep records from their owners
+            self._file.write(f"{line}\n")
+            self._file.flush()
+
+    info = warning = error = write
+
+
 class LogObserver:
     """A run as log lines: one for each object, and one for each export that does not get on."""
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
+    def __init__(self, log: FilteringBoundLogger, *, dry_run: bool = False) -> None:
         self._log = log
+        self._delivered = "would be delivered" if dry_run else "delivered"
 
     def skipped(self, export: str, error: str, hint: str) -> None:
         """This export is left out, because its configuration is wrong."""
@@ -51,7 +72,7 @@ class LogObserver:
         plan, content = delivered.plan, delivered.content
         log = self._log.info if len(plan.hashes) == 1 else self._log.warning
         log(
-            "delivered",
+            self._delivered,
             export=job.name,
             account=job.account,
             store=job.destination.store,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from exporter.errors import ConfigError, Conflict, ExportError
+from exporter.errors import ConfigError, Conflict
 from exporter.ledger.requests import Accepted, restored
 from exporter.ledger.rules import Ledger
 from exporter.model import LIVE_LANE, Failure, Lane, LaneKind, Outcome, PlanState, Window
@@ -238,8 +238,8 @@ def backfills_to_its_end_without_touching_live_delivery(subject: Subject) -> Non
 def refuses_to_backfill_what_live_delivery_covers(subject: Subject) -> None:
     """A range that reaches beyond the begin is refused with the range that is left; one up to it is not."""
     subject.begin()
-    refused = changes_nothing(subject, ExportError, lambda: backfill(subject, Window(at(-4), at(0.001))))
-    assert isinstance(refused, ExportError)
+    refused = changes_nothing(subject, ConfigError, lambda: backfill(subject, Window(at(-4), at(0.001))))
+    assert isinstance(refused, ConfigError)
     assert "--to 2026-11-19T00:00:00Z" in refused.hint
     assert "--redeliver" in refused.hint
     assert backfill(subject, Window(at(-4), BEGIN)).until == BEGIN
@@ -256,9 +256,9 @@ def refuses_to_backfill_twice(subject: Subject) -> None:
         Window(at(-7), at(-6)),
     )
     for window in overlapping:
-        changes_nothing(subject, ExportError, lambda window=window: backfill(subject, window))  # type: ignore[misc]
+        changes_nothing(subject, ConfigError, lambda window=window: backfill(subject, window))  # type: ignore[misc]
     subject.ledger.advance(subject.export(), lane.id, PAST.end, lane.seal)
-    changes_nothing(subject, ExportError, lambda: backfill(subject))
+    changes_nothing(subject, ConfigError, lambda: backfill(subject))
 
 
 def backfills_right_beside_an_earlier_one(subject: Subject) -> None:
