@@ -19,11 +19,13 @@ from typing import Any, TypeAlias
 
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 from packaging.requirements import Requirement
 
 import exporter
 from exporter import config, errors
+from exporter.cli import app
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -31,24 +33,19 @@ FOLDERS = ("base", "job", "ledger-create", "backfill")
 NOT_FOR_KUBERNETES = {"kustomization.yaml", "audit-exporter.yaml"}
 OLDEST_KUBERNETES = "1.29"
 
-COMMANDS = {
-    "init": {"--records"},
-    "run": {
-        "-c", "--account", "--export", "--as-of", "--workers", "--budget", "--follow", "--dry-run", "--json",
-    },
-    "backfill": {"-c", "--account", "--export", "--from", "--to", "--dry-run", "--redeliver"},
-    "replay": {"-c", "--export", "--seq", "--dry-run"},
-    "status": {"-c", "--json"},
-    "check": {"-c", "--json"},
-    "schema": set(),
-    "pause": {"-c"},
-    "resume": {"-c"},
-    "rename": {"-c"},
-    "ledger create": {"-c"},
-    "ledger migrate": {"-c"},
-    "ledger restored": {"-c"},
-    "ledger accept-source": {"-c", "--from"},
-}  # fmt: skip
+
+def commands(group: Any, before: str = "") -> dict[str, set[str]]:  # noqa: ANN401 - a click group
+    """Every command of the program, with its options."""
+    found: dict[str, set[str]] = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= commands(command, f"{before}{name} ")
+        else:
+            found[before + name] = {option for parameter in command.params for option in parameter.opts}
+    return found
+
+
+COMMANDS = commands(typer.main.get_command(app))
 
 Manifest: TypeAlias = dict[str, Any]
 
@@ -76,7 +73,7 @@ def plain(folder: str) -> tuple[Manifest, ...]:
 def kubectl() -> str | None:
     found = shutil.which("kubectl")
     if found is None:
-        print("no kubectl here: deploy/ was checked as it stands, not as rendered")  # noqa: T201
+        print("no kubectl here: deploy/ was checked as it stands, not as rendered")
     return found
 
 
