@@ -18,7 +18,6 @@ demo: $(READY) ## export a sample audit database into a folder, and show what wa
 	else $(BIN)/audit-exporter run -c $(DEMO)/audit-exporter.yaml 2>$(DEMO)/run.log; fi
 	@echo
 	@echo "Next: $(BIN)/audit-exporter status -c $(DEMO)/audit-exporter.yaml"
-	@echo "      find $(DEMO)/out -name '*.zip' | sort | head -n 1 | xargs unzip -p | head -n 3"
 
 test: $(READY) ## pass every test
 	@$(BIN)/python -m pytest -n auto

@@ -55,6 +55,7 @@ class Job:
     rendering: Rendering
     part_limit_bytes: int
     destination: Destination
+    claim: str  # the one place of its names
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class Pipeline:
 
         Raises NameTaken when another export has its names, ExportError when its account changed.
         """
-        claim = job.destination.claim(job.account)
+        claim = job.claim
         standing = self._ledger.standing(job.name)
         if standing is None:
             begin = job.start or schedule.last_boundary(now, job.every, job.zone)

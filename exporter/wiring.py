@@ -195,7 +195,6 @@ def _job(config: Config, export: ExportSettings, destinations: Destinations) -> 
         max_record_bytes=export.max_record,
     )
     destination = destinations.make(export.destination)
-    destination.claim(export.account)  # a name that cannot exist is a mistake to report before all work
     return Job(
         name=export.name,
         account=export.account,
@@ -206,6 +205,7 @@ def _job(config: Config, export: ExportSettings, destinations: Destinations) -> 
         rendering=rendering,
         part_limit_bytes=export.part_limit,
         destination=destination,
+        claim=destination.claim(export.account),
     )
 
 

@@ -127,6 +127,7 @@ class World:
 
     def _job(self, name: str, account: str) -> Job:
         begin = self.now - self.rng.choice((timedelta(0), timedelta(minutes=25)))
+        destination = self.destination(0, name)
         return Job(
             name=name,
             account=account,
@@ -136,7 +137,8 @@ class World:
             start=self.rng.choice((None, begin)),
             rendering=self.rendering(),
             part_limit_bytes=self.rng.choice(LIMITS),
-            destination=self.destination(0, name),
+            destination=destination,
+            claim=destination.claim(account),
         )
 
     def rendering(self) -> Rendering:
