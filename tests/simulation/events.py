@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from exporter.destinations.memory import StoredObject
-from exporter.errors import ExportError
+from exporter.errors import ConfigError
 from exporter.ledger import requests
 from exporter.model import PlanState, Window
 from exporter.schedule import last_boundary, load_zone
@@ -184,7 +184,8 @@ class Events:
         )
         if self._rng.random() < 0.2:
             prefix = f"{job.name}/{self._rng.choice(('', 'moved'))}".removesuffix("/")
-            changes = replace(changes, destination=world.destination(self._rng.randrange(2), prefix))
+            destination = world.destination(self._rng.randrange(2), prefix)
+            changes = replace(changes, destination=destination, claim=destination.claim(job.account))
         world.note(f"    {job.name} is configured anew: {changes}")
         world.jobs[job.name] = changes
 
@@ -215,7 +216,7 @@ class Events:
         self._world.note(f"    backfill of {export.name}: {window}, {redeliver=}")
         try:
             self._world.requests().backfill(export.name, window, seal, redeliver=redeliver)
-        except ExportError as error:
+        except ConfigError as error:
             self._world.note(f"    refused: {error.message}")
         self._world.changed()
 
