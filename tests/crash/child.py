@@ -7,6 +7,7 @@ own steps, kills itself at one of them, or has a defect. A line of JSON is a req
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.crash.steps import Step
 
-SMALL_PART_BYTES = 512
+SMALL_PART_BYTES = 256
 PRELOADED = (
     "boto3",
     "exporter.commands.deliver",
@@ -40,12 +41,13 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Life:
-    """What a process is to do, and how it is to end. ``fatal`` or ``report`` make it watch its steps."""
+    """What a process is to do, and at which step it sends itself which signal; ``report`` lists its steps."""
 
     arguments: tuple[str, ...]
     folder: str
     log: str
     fatal: Step | None = None
+    signal: int = signal.SIGKILL
     report: str | None = None
     mutant: str | None = None
 
@@ -61,7 +63,7 @@ class Nursery:
         return self._ask({"start": asdict(life)})
 
     def wait(self, process_id: int) -> int:
-        """The exit status; below zero for a signal."""
+        """The exit status; below zero for the signal that ended it, or stopped it for now."""
         return self._ask({"wait": process_id})
 
     def _ask(self, request: dict[str, Any]) -> int:
@@ -99,6 +101,7 @@ def serve() -> None:
     from exporter.destinations import s3
 
     s3._session().client("s3", region_name="us-east-1")  # parsed once: 100 ms
+    gc.freeze()  # a collection in a fork would copy all of this
     for line in sys.stdin:
         request = json.loads(line)
         answer = _start(Life(**request["start"])) if "start" in request else _wait(request["wait"])
@@ -107,7 +110,8 @@ def serve() -> None:
 
 
 def _wait(process_id: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
+    status = os.waitpid(process_id, os.WUNTRACED)[1]
+    return -os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
 
 
 def _start(life: Life) -> int:
@@ -133,7 +137,8 @@ def _live(life: Life) -> int:
         mutants.MUTANTS[life.mutant]()
     steps = None
     if life.fatal is not None or life.report is not None:
-        steps = Steps(Path(life.folder), None if life.fatal is None else (life.fatal[0], life.fatal[1]))
+        fatal = None if life.fatal is None else (life.fatal[0], life.fatal[1])  # JSON made it a list
+        steps = Steps(Path(life.folder), fatal, life.signal)
         steps.install()
     sys.argv = ["audit-exporter", *life.arguments]
     status = 70

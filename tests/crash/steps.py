@@ -50,12 +50,13 @@ STATEMENT = re.compile(r"\s*(INSERT INTO|UPDATE|SELECT|BEGIN|COMMIT|ROLLBACK|PRA
 
 
 class Steps:
-    """Counts steps, and ends the process by SIGKILL in the middle of one of them."""
+    """Counts steps, and sends the process a signal at one of them: SIGKILL, or SIGSTOP for a long sleep."""
 
-    def __init__(self, folder: Path, fatal: Step | None) -> None:
+    def __init__(self, folder: Path, fatal: Step | None, signal_number: int = signal.SIGKILL) -> None:
         self.counts: Counter[str] = Counter()
         self._folder = f"{folder}/"
         self._fatal = fatal
+        self._signal = signal_number
         self._lock = threading.RLock()  # a step may come while another one is counted: the collector's
         self._inside = threading.local()
 
@@ -73,12 +74,11 @@ class Steps:
         sys.addaudithook(self._audit)
 
     def end(self, report: Path | None) -> None:
-        """The last step. Whoever was to die and has not come to its step dies here."""
+        """The last step. Whoever was to die and has not come to its step, as threads had it, dies here."""
         if report is not None:
-            report.write_text(json.dumps(sorted(self.counts.items())))
-        self._count(LAST[0])
-        if self._fatal is not None:
-            self._die()
+            report.write_text(json.dumps([*sorted(self.counts.items()), LAST]))
+        if self._fatal is not None and self.counts[self._fatal[0]] < self._fatal[1]:
+            self._signal_self()
 
     def take(self, what: str) -> None:
         """One step."""
@@ -88,11 +88,11 @@ class Steps:
         with self._lock:
             self.counts[kind] += 1
             if (kind, self.counts[kind]) == self._fatal:
-                self._die()
+                self._signal_self()
 
-    def _die(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-        threading.Event().wait()  # the signal is on its way; not a line more
+    def _signal_self(self) -> None:
+        # To this thread: one to the process may reach another first, and let this one go on for a while.
+        signal.pthread_kill(threading.get_ident(), self._signal)
 
     def _where(self) -> list[str]:
         where: list[str] = self._inside.__dict__.setdefault("stack", [])

@@ -1,0 +1,145 @@
+"""Products with one defect each, to see that the harness notices. Only ``child`` ever puts one in place.
+
+Each is a mistake that somebody could make: the protocol without one of its rules.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter.destinations import directory
+from exporter.ledger.requests import _abandon_open
+from exporter.ledger.rules import Ledger
+from exporter.ledger.sql import SqlRows
+from exporter.model import Outcome, Receipt
+from exporter.pipeline import Delivered, Pipeline
+from exporter.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from exporter.ledger.rules import Standing
+    from exporter.model import Plan
+    from exporter.pipeline import Job, Ready
+
+
+def commit_before_put() -> None:
+    """The watermark moves first."""
+
+    def deliver(self: Pipeline, ready: Ready, progress: Callable[[int], None]) -> Delivered:
+        attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
+        plan = self._ledger.commit(ready.plan, attempt, Outcome.SUCCEEDED)
+        return Delivered(plan, ready.package.content, ready.job.destination.deliver(ready.package, progress))
+
+    Pipeline.deliver = deliver  # type: ignore[method-assign]
+
+
+def put_before_attempt() -> None:
+    """An attempt is recorded once it has succeeded."""
+
+    def deliver(self: Pipeline, ready: Ready, progress: Callable[[int], None]) -> Delivered:
+        try:
+            receipt, outcome = ready.job.destination.deliver(ready.package, progress), Outcome.SUCCEEDED
+        except Exception:  # noqa: BLE001 - this is the mutant
+            receipt, outcome = None, Outcome.EXISTS
+        attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
+        if outcome is Outcome.EXISTS:
+            self._ledger.judge(ready.plan, attempt)
+        return Delivered(self._ledger.commit(ready.plan, attempt, outcome), ready.package.content, receipt)
+
+    Pipeline.deliver = deliver  # type: ignore[method-assign]
+
+
+def plans_forgotten() -> None:
+    """What was planned before is planned anew, with what is visible by now."""
+    begin = Pipeline.begin
+
+    def begin_anew(self: Pipeline, job: Job, now: Any) -> Standing:  # noqa: ANN401
+        standing = begin(self, job, now)
+        if standing.open_plan is None:
+            return standing
+        with self._ledger.writing() as rows:
+            _abandon_open(rows, job.name)
+            export = standing.export
+            rows.update_export(replace(export, sequence=export.sequence - 1))
+            rows.update_lane(replace(standing.live, open_end=None, open_seal=None))
+        return begin(self, job, now)
+
+    Pipeline.begin = begin_anew  # type: ignore[method-assign]
+
+
+def sealed_again() -> None:
+    """An open plan is rendered with what is visible by now."""
+    render_again = Pipeline._render_again
+
+    def render_fresh(self: Pipeline, job: Job, plan: Plan) -> Ready:
+        fresh = replace(plan.range, seal=self._source.seal(), last=None)
+        return replace(render_again(self, job, replace(plan, range=fresh)), plan=plan)
+
+    Pipeline._render_again = render_fresh  # type: ignore[method-assign]
+
+
+def two_transactions() -> None:
+    """That an object was delivered is on record before the watermark has moved."""
+    update_plan = SqlRows.update_plan
+
+    def update_and_commit(self: SqlRows, plan: Plan) -> None:
+        update_plan(self, plan)
+        self._connection.exec_driver_sql("COMMIT")
+        self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    SqlRows.update_plan = update_and_commit  # type: ignore[method-assign]
+
+
+def published_unfinished() -> None:
+    """A file has its name before it has its content."""
+
+    def put(self: directory.DirectoryStore, package: Any, progress: Callable[[int], None]) -> Any:  # noqa: ANN401
+        target = self._target(package.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            os.fsync(file.fileno())
+            file.write(package.path.read_bytes())
+        progress(package.content.archive_bytes)
+        return Receipt(f"{self.name}/{package.name}")
+
+    directory.DirectoryStore.put = put  # type: ignore[method-assign]
+
+
+def files_replaced() -> None:
+    """A file may take the place of another."""
+
+    def link(temporary: Path, target: Path) -> bool:
+        os.replace(temporary, target)  # noqa: PTH105
+        return True
+
+    directory._link = link
+
+
+def never_swept() -> None:
+    """What killed processes leave in the workspace stays there."""
+    Workspace._sweep = lambda self: None  # type: ignore[method-assign] # noqa: ARG005
+
+
+def conflicts_ignored() -> None:
+    """Whoever commits second does so all the same."""
+    Ledger._still_open = lambda self, rows, plan: None  # type: ignore[method-assign] # noqa: ARG005
+
+
+MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
+    mutant.__name__: mutant
+    for mutant in (
+        commit_before_put,
+        put_before_attempt,
+        plans_forgotten,
+        sealed_again,
+        two_transactions,
+        published_unfinished,
+        files_replaced,
+        never_swept,
+        conflicts_ignored,
+    )
+}
