@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from exporter.errors import (
 from tests.contracts.object_store import NAME, ignore, package_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -288,6 +289,87 @@ def test_a_directory_that_cannot_be_made_has_no_claims(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be used") as caught:
         DirectoryStore(tmp_path / "file" / "out").folds_case()
     assert caught.value.hint
+
+
+def loop(folder: Path) -> Path:
+    (folder / "one").symlink_to(folder / "two")
+    (folder / "two").symlink_to(folder / "one")
+    return folder / "one"
+
+
+def under_a_file(folder: Path) -> Path:
+    (folder / "file").write_bytes(b"x")
+    return folder / "file" / "out"
+
+
+@pytest.mark.parametrize(
+    ("path_in", "hint"),
+    [
+        (loop, "symbolic link"),
+        (lambda folder: loop(folder) / "out", "symbolic link"),
+        (lambda folder: folder / ("x" * 256), "shorten the path"),
+        (lambda folder: folder / ("é" * 128), "shorten the path"),
+        (lambda folder: folder / "missing" / ("x" * 256) / "out", "shorten the path"),
+        (lambda folder: folder / "/".join(["x" * 250] * 20), "shorten the path"),
+        (lambda folder: folder / "a\0b", "printable"),
+        (lambda folder: folder / "a\ud800b", "printable"),
+        (under_a_file, "move it away"),
+    ],
+)
+def test_a_path_that_cannot_lead_to_a_directory_is_a_mistake_in_the_configuration(
+    path_in: Callable[[Path], Path], hint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="cannot be used") as caught:
+        DirectoryStore(path_in(tmp_path))
+    assert hint in caught.value.hint
+    assert caught.value.message.encode()  # it can be shown
+
+
+@contextmanager
+def without_special_rights() -> Iterator[None]:
+    """As a user whom the mode of a folder can shut out, which it cannot do to root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("name", ["", "out", "out/further"])
+def test_a_folder_that_cannot_be_looked_into_is_a_mistake_in_the_configuration(
+    name: str, tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    try:
+        with without_special_rights(), pytest.raises(ConfigError, match="Permission denied") as caught:
+            DirectoryStore(closed / name).folds_case()
+    finally:
+        closed.chmod(0o700)
+    assert "let the user that runs this program" in caught.value.hint
+
+
+def test_a_directory_that_is_shut_later_has_no_claims(store: DirectoryStore, root: Path) -> None:
+    root.mkdir(mode=0)
+    try:
+        with without_special_rights(), pytest.raises(ConfigError, match="Permission denied") as caught:
+            store.folds_case()
+    finally:
+        root.chmod(0o700)
+    assert "let the user that runs this program" in caught.value.hint
+
+
+def test_a_link_in_the_directory_that_leads_to_itself_is_refused(
+    store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    root.mkdir()
+    (root / "vendor").symlink_to(root / "vendor")
+    with pytest.raises(Refused) as caught:
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert "symbolic link" in caught.value.hint
+    assert leftovers(root) == []
 
 
 def test_check_leaves_no_probe_behind(store: DirectoryStore, root: Path) -> None:

@@ -16,7 +16,7 @@ from exporter.errors import ConfigError, NotSent, ObjectExists, OutcomeUnknown, 
 from exporter.model import Level
 from tests.contracts.object_store import CONTRACT, NAME, Subject, ignore, package_of
 from tests.proxy import Fault as ProxyFault
-from tests.proxy import proxy_before
+from tests.proxy import proxy_before, s3_error
 from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, shared_moto
 
 if TYPE_CHECKING:
@@ -169,6 +169,30 @@ def test_check_reports_what_a_failed_put_says(failing_put: int) -> None:
     (finding,) = ObjectStoreDestination(MemoryStore(faults=lambda _package: next(faults)), "").check()
     assert (finding.level, finding.message) == (Level.ERROR, "the store refused the object")
     assert finding.hint
+
+
+@pytest.mark.parametrize(
+    ("failing_put", "fault", "message"),
+    [
+        (1, s3_error(403, "AccessDenied"), "refused {probe}: AccessDenied: made up (request REQ1)"),
+        (2, s3_error(403, "AccessDenied"), "refused {probe}: AccessDenied: made up (request REQ1)"),
+        (1, s3_error(412, "PreconditionFailed"), "already has {probe}"),
+    ],
+)
+def test_check_names_the_store_that_fails_once_as_its_subject(
+    failing_put: int, fault: ProxyFault, message: str
+) -> None:
+    moto = shared_moto()
+    with proxy_before(moto.url) as proxy:
+        proxy.script = lambda _request: fault if len(proxy.seen) == failing_put - 1 else None
+        store = S3Store(
+            S3Options(moto.new_bucket(), REGION, proxy.url, path_style=True),
+            lambda: S3Secrets(ACCESS_KEY_ID, SECRET_ACCESS_KEY),
+        )
+        (finding,) = ObjectStoreDestination(store, "").check()
+        probe = proxy.seen[0].path.split("/", maxsplit=2)[2]
+    assert (finding.level, finding.subject) == (Level.ERROR, store.name)
+    assert finding.message == message.format(probe=probe)
 
 
 def test_check_does_not_take_a_store_that_always_says_exists_for_a_good_one() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from exporter.model import Package
 
 CHUNK_BYTES = 1 << 20
+MAX_COMPONENT_BYTES = 255  # of every file system in use; one that is missing cannot be asked
 LEFTOVER_AGE_S = 24 * 3600
 LEFTOVERS = "*.part"
 
@@ -53,29 +54,29 @@ LINK_HINTS = HINTS | {
 
 
 class DirectoryStore:
-    """A directory on a file system with hard links; made at the first put if it is missing."""
+    """A directory on a file system with hard links; made at the first put if it is missing.
 
-    max_component_bytes = 255
+    Raises ConfigError for a path that cannot lead to one.
+    """
+
+    max_component_bytes = MAX_COMPONENT_BYTES
 
     def __init__(self, path: Path) -> None:
-        self._root = path.resolve()
+        with _usable(path):
+            self._root = _real(path)
         self._incoming = self._root / ".incoming"
         self._swept = False
         self.name = f"file://{self._root}"
 
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one file here. Leaves nothing behind."""
-        if (self._root / self._incoming.name.upper()).exists():
-            return True
-        if self._incoming.exists():
-            return False
-        try:
+        with _usable(self._root):
+            if (self._root / self._incoming.name.upper()).exists():
+                return True
+            if self._incoming.exists():
+                return False
             with _scratch(self._root) as folder:
                 return folder.with_name(folder.name.upper()).exists()
-        except OSError as error:
-            raise ConfigError(
-                f"the directory {self._root} cannot be used: {error.strerror}", hint=_hint(error)
-            ) from error
 
     def put(self, package: Package, progress: Callable[[int], None]) -> Receipt:
         """Create the file whole, or not at all; never replace one."""
@@ -108,7 +109,7 @@ class DirectoryStore:
         if not all(part not in ("", ".", "..") for part in name.split("/")):
             raise Refused(f"'{name}' is not a name for a file", hint="report this as a defect")
         target = self._root / name
-        if not target.parent.resolve().is_relative_to(self._root):
+        if not _real(target.parent).is_relative_to(self._root):
             raise Refused(
                 f"a symbolic link leads {name} out of {self._root}",
                 hint="remove the link, or make the directory that it leads to the destination",
@@ -142,6 +143,31 @@ class DirectoryStore:
         _sync_folder(folder)
         if folder != self._root:
             self._sync_folders(folder.parent)
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """What the file system says against this path is a mistake in the configuration."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"the directory {path} cannot be used: {error.strerror}", hint=_hint(error)
+        ) from error
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise ConfigError(
+            f"the directory {str(path)!r} cannot be used: {error}",
+            hint="write the path in printable characters",
+        ) from error
+
+
+def _real(path: Path) -> Path:
+    """The path without symbolic links, whether or not it is there. Raises OSError, also for a loop."""
+    if any(len(os.fsencode(part)) > MAX_COMPONENT_BYTES for part in path.parts):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    with suppress(FileNotFoundError):
+        path.stat()  # `realpath` passes over what is wrong with a path
+    return Path(os.path.realpath(path))
 
 
 def _copy(package: Package, archive: BinaryIO, path: Path, progress: Callable[[int], None]) -> None:

@@ -181,7 +181,7 @@ def prove_create_only(store: ObjectStore, probe: str) -> list[Finding]:
     try:
         store.put(package, _unwatched)
     except DeliveryError as error:
-        return [Finding(store.name, Level.ERROR, error.message, error.hint)]
+        return [_failed_probe(store, error)]
     return [_second_put(store, package)]
 
 
@@ -191,13 +191,18 @@ def _second_put(store: ObjectStore, package: Package) -> Finding:
     except ObjectExists:
         return Finding(store.name, Level.OK, f"created {package.name}, and was refused a second time")
     except DeliveryError as error:
-        return Finding(store.name, Level.ERROR, error.message, error.hint)
+        return _failed_probe(store, error)
     return Finding(
         store.name,
         Level.ERROR,
         f"the store ignores If-None-Match: a second put replaced {package.name}",
         "use a store with conditional writes: here, two runs at once could replace what was delivered",
     )
+
+
+def _failed_probe(store: ObjectStore, error: DeliveryError) -> Finding:
+    """A finding names its store as its subject; an error, which has none, does it in its message."""
+    return Finding(store.name, Level.ERROR, error.message.removeprefix(f"{store.name} "), error.hint)
 
 
 def _probe_package(name: str) -> Package:

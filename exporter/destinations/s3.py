@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import stamina
 
 from exporter.destinations.object_store import Body, changed, opened, prove_create_only
-from exporter.destinations.s3_access import Access, session
+from exporter.destinations.s3_access import Access
 from exporter.destinations.s3_errors import put_failed, sdk_errors
 from exporter.destinations.s3_options import S3Limits, S3Options, S3Secrets
 from exporter.errors import DeliveryError, NotSent, OutcomeUnknown
@@ -38,7 +38,8 @@ PART_TRIES = 4
 PARTS_TIMEOUT_S = 600
 DEFAULT_LIMITS = S3Limits()
 
-_session = session  # `tests/crash/child.py` still looks for it here
+# By default, stamina prints each new try, with its arguments: standard output is the report's.
+stamina.instrumentation.set_on_retry_hooks([])
 
 
 class _Upload(TypedDict):
@@ -163,11 +164,11 @@ class S3Store:
     @contextmanager
     def _client(self, name: str) -> Iterator[S3Client]:
         """A client with fresh credentials, for one request about ``name``; its errors are translated."""
-        client = self._access.client()
-        try:
-            yield client
-        except sdk_errors() as error:
-            raise self._access.redacted(put_failed(error, self._options, name)) from error
+        with self._access.client() as client:
+            try:
+                yield client
+            except sdk_errors() as error:
+                raise self._access.redacted(put_failed(error, self._options, name)) from error
 
 
 @contextmanager

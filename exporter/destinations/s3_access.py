@@ -6,18 +6,20 @@ not let a client repeat a request, keep a secret longer than it is valid, or let
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from exporter.destinations.object_store import Body
+from exporter.destinations.s3_clients import IdleClients
 from exporter.destinations.s3_errors import CREDENTIALS_HINT, access_failed, sdk_errors
 from exporter.destinations.s3_options import S3Secrets
 from exporter.errors import ConfigError, DeliveryError, NotSent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import boto3
     from botocore.config import Config
@@ -63,33 +65,41 @@ class Access:
         self._lock = Lock()
         self._secrets = S3Secrets()
         self._role: Role | None = None
-        self._latest: tuple[Keys, S3Client] | None = None
+        self._latest: Keys | None = None
 
-    def client(self) -> S3Client:
-        """A client for the next request; the same one as long as the credentials are. Raises NotSent."""
-        with self._lock:
-            try:
-                self._secrets = self._read_secrets()
-                keys = self._keys()
-                if self._latest is None or self._latest[0] != keys:
-                    self._latest = keys, _one_request_each(self._connect("s3", keys))
-            except ConfigError as error:
-                raise NotSent(error.message, hint=error.hint) from error
-            except sdk_errors(ValueError) as error:  # ValueError: an endpoint that boto3 cannot read
-                has_id = bool(self._secrets.external_id)
-                raise self.redacted(access_failed(error, self._options, external_id=has_id)) from error
-            return self._latest[1]
+    @contextmanager
+    def client(self) -> Iterator[S3Client]:
+        """A client for one request, which nobody else uses meanwhile. Raises NotSent."""
+        keys, client = self._ready()
+        try:
+            yield client
+        finally:
+            _IDLE.put_back(self, keys, client)
 
     def redacted(self, error: DeliveryError) -> DeliveryError:
         """The error without the secrets that a vendor's message may repeat."""
         given = self._secrets
         secrets = [given.access_key_id, given.secret_access_key, given.session_token, given.external_id]
         if self._latest is not None:
-            secrets += [self._latest[0].secret, self._latest[0].token]
+            secrets += [self._latest.secret, self._latest.token]
         message = error.message
         for secret in filter(None, secrets):
             message = message.replace(secret.strip(), "***")
         return type(error)(message, hint=error.hint)
+
+    def _ready(self) -> tuple[Keys, S3Client]:
+        """Fresh keys, and a client that signs with them."""
+        with self._lock:
+            try:
+                self._secrets = self._read_secrets()
+                keys = self._latest = self._keys()
+                client = _IDLE.take(self, keys) or _one_request_each(self._connect("s3", keys))
+            except ConfigError as error:
+                raise NotSent(error.message, hint=error.hint) from error
+            except sdk_errors(ValueError) as error:  # ValueError: an endpoint that boto3 cannot read
+                has_id = bool(self._secrets.external_id)
+                raise self.redacted(access_failed(error, self._options, external_id=has_id)) from error
+            return keys, client
 
     def _keys(self) -> Keys:
         if self._options.role_arn is None:
@@ -153,6 +163,7 @@ class Access:
         )
 
 
+_IDLE = IdleClients()
 _SESSION_LOCK = Lock()  # boto3 makes clients in one thread at a time
 
 
