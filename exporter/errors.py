@@ -8,12 +8,14 @@
     │   ├── SourceBusy       locked or unreachable for now: the next run tries again
     │   └── SourceChanged    another database, an older copy, or reused ids: `ledger accept-source`
     ├── LedgerError          the ledger cannot be used; nothing could run         exit 20
-    │   ├── LedgerMissing    `run` never creates one: an empty ledger would skip history
-    │   └── Conflict         another process moved this export first; read again and go on
+    │   └── LedgerMissing    `run` never creates one: an empty ledger would skip history
+    ├── Conflict             another process moved this export first; read again and go on
+    ├── Defect               a fault of this program, met by one export           exit 10
     ├── ExportError          one export cannot go on; the others do               exit 10
     │   ├── NameTaken        another export already delivers under the same names
     │   ├── Stopped          a person has to decide (a foreign object): `resume`
     │   ├── WrongAccount     a row of another account came up in this export's range
+    │   ├── MissingColumn    its format asks for a column that the source does not have
     │   └── WorkspaceError   no room, or no right to write, for the archive
     └── DeliveryError        one attempt did not succeed                          exit 10
         ├── ObjectExists     the store has an object of that name: ours or foreign, the ledger decides
@@ -23,6 +25,8 @@
 
 Libraries raise these and never exit; ``cli`` turns them into an exit status.
 """
+
+from __future__ import annotations
 
 
 class ExporterError(Exception):
@@ -66,8 +70,22 @@ class LedgerMissing(LedgerError):
     """There is no ledger at the configured place."""
 
 
-class Conflict(LedgerError):
+class Conflict(ExporterError):
     """The export's row changed since it was read: somebody else acted first."""
+
+
+class Defect(ExporterError):
+    """A fault of this program. Its cause, with the traceback, is for the log."""
+
+    @classmethod
+    def of(cls, cause: Exception) -> Defect:
+        """What one export met, without the details that may hold a customer's data."""
+        defect = cls(
+            f"internal error: {type(cause).__name__}",
+            hint="please report it with the traceback in the log; nothing was lost, the next run tries again",
+        )
+        defect.__cause__ = cause
+        return defect
 
 
 class ExportError(ExporterError):
@@ -84,6 +102,10 @@ class Stopped(ExportError):
 
 class WrongAccount(ExportError):
     """The source handed over a row of another account: a hard stop, nothing was delivered."""
+
+
+class MissingColumn(ExportError):
+    """The source has no column of a name that the export's format asks for."""
 
 
 class WorkspaceError(ExportError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from exporter.model import (
@@ -78,7 +78,7 @@ class Block(Protocol):
         ...
 
     def raw(self, index: int) -> bytes:
-        """All of one record in some readable form. Never fails, whatever the record holds."""
+        """What was read of one record, in some readable form. Never fails, whatever it holds."""
         ...
 
 
@@ -112,12 +112,13 @@ class Source(Protocol):
         """Whether the source is still the one this seal was taken from and has reached it."""
         ...
 
-    def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Iterator[tuple[int, Block]]:
+    def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Generator[tuple[int, Block]]:
         """Every record of the ranges, as (index of its range, block): same range, same records, always.
 
         Checks first, on the connection it reads with, that the source holds each range's seal
         (SourceChanged). ``columns`` limits what blocks carry; None is all of them. Several ranges may
-        be answered by one ordered scan; each range's blocks come in its order.
+        be answered by one ordered scan; each range's blocks come in its order. A column that is not there
+        is a MissingColumn. Closing the generator lets go of the source at once.
         """
         ...
 

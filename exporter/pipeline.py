@@ -6,6 +6,7 @@ Between any two lines the process may die, and another one may be doing the same
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,7 @@ from exporter.rendering import Renderer
 from exporter.workspace import discard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
     from zoneinfo import ZoneInfo
 
@@ -149,7 +150,7 @@ class Pipeline:
         raise last
 
     def _prepare(self, job: Job, now: datetime, lane_id: str) -> Ready | Moved | None:
-        standing = self.begin(job, now)
+        standing = self.begin(job)
         if standing.export.stopped:
             raise Stopped(standing.export.stopped, hint=resume_hint(job.name))
         if standing.open_plan is not None:
@@ -177,18 +178,19 @@ class Pipeline:
             raise
         return Ready(job, plan, _package(plan, rendered), folder)
 
-    def begin(self, job: Job, now: datetime) -> Standing:
+    def begin(self, job: Job) -> Standing:
         """Step 0. What the ledger knows of this export, which may begin with this call.
+
+        It begins at the present time, whatever a run takes for now: where it begins is for good.
 
         Raises NameTaken when another export has its names, ExportError when its account changed.
         """
-        claim = job.claim
         standing = self._ledger.standing(job.name)
         if standing is None:
-            begin = job.start or schedule.last_boundary(now, job.every, job.zone)
-            return self._ledger.begin(job.name, job.account, claim, begin, self._source.seal())
-        if (standing.export.claim, standing.export.account) != (claim, job.account):
-            return self._ledger.relocate(job.name, job.account, claim)
+            begin = job.start or schedule.last_boundary(self.now(), job.every, job.zone)
+            return self._ledger.begin(job.name, job.account, job.claim, begin, self._source.seal())
+        if (standing.export.claim, standing.export.account) != (job.claim, job.account):
+            return self._ledger.relocate(job.name, job.account, job.claim)
         return standing
 
     def _next(self, job: Job, export: Export, lane: Lane, now: datetime) -> _Step | None:
@@ -239,23 +241,39 @@ class Pipeline:
 
     def _render_again(self, job: Job, plan: Plan) -> Ready:
         """Step 1. The archive of an open plan: same range, settings and name, whatever changed since."""
+        rendering = self._still_possible(plan.rendering)
         folder = self._workspace.folder()
         try:
-            rendered = self._render(plan.range, plan.rendering, None, plan.name, folder)
+            rendered = self._render(plan.range, rendering, None, plan.name, folder)
         except BaseException:
             discard(folder)
             raise
         return Ready(job, plan, _package(plan, rendered), folder)
+
+    def _still_possible(self, rendering: Rendering) -> Rendering:
+        """The same with null for a column that the source has lost: a plan that may have landed stays."""
+        if rendering.fields is None:
+            return rendering
+        there = {None, *self._source.columns()}
+        fields = {
+            name: (how, column if column in there else None)
+            for name, (how, column) in rendering.fields.items()
+        }
+        return replace(rendering, fields=fields)
 
     def _render(
         self, range_: Range, rendering: Rendering, limit_bytes: int | None, name: str, folder: Path
     ) -> Rendered:
         form = self._compile(rendering)
         renderer = Renderer(form, rendering, range_.account, limit_bytes)
-        return renderer.render(self._blocks(range_, form.columns), folder, keys.member_name(name))
+        # Closed here and not when garbage is collected: until then it holds a transaction of the source.
+        with closing(self._blocks(range_, form.columns)) as blocks:
+            return renderer.render(blocks, folder, keys.member_name(name))
 
-    def _blocks(self, range_: Range, columns: Sequence[str] | None) -> Iterator[Block]:
-        return (block for _, block in self._source.read([range_], columns))
+    def _blocks(self, range_: Range, columns: Sequence[str] | None) -> Generator[Block]:
+        with closing(self._source.read([range_], columns)) as found:
+            for _, block in found:
+                yield block
 
     # --- steps 5 to 7: attempt, answer, commit ------------------------------------------------------
 

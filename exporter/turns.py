@@ -1,0 +1,263 @@
+"""How a run's work is shared out: exports take turns, a step each, rendering and uploading side by side.
+
+An export that catches up a year, or whose store is slow, holds back nobody: each has one step under way
+at most, uploads have threads of their own, and no store gets all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from exporter.errors import (
+    Conflict,
+    Defect,
+    ExporterError,
+    LedgerError,
+    NotSent,
+    OutcomeUnknown,
+    SourceChanged,
+    SourceError,
+)
+from exporter.outcome import Trouble
+from exporter.pipeline import Delivered, Held, Moved, Ready
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+    from exporter.interfaces import Clock
+    from exporter.ledger.rules import Ledger
+    from exporter.outcome import Report
+    from exporter.pipeline import Job, Pipeline
+
+Step = TypeVar("Step")
+
+RETRIES_S: Final = (1.0, 5.0)
+"""Pauses before another attempt in the same run, when the last one may have met a passing fault."""
+
+OVERTAKEN_S: Final = 0.5
+"""How long to leave an export alone that another run moves faster than this one."""
+
+
+class Observer(Protocol):
+    """Told what happens while it happens, from the runner's own thread but for `sent`."""
+
+    def skipped(self, export: str, error: str, hint: str) -> None:
+        """This export is left out, because its configuration is wrong."""
+        ...
+
+    def started(self, due: int) -> None:
+        """So many exports have something to do."""
+        ...
+
+    def sent(self, job: Job, size_bytes: int) -> None:
+        """More bytes of an upload are on their way; called from an uploading thread."""
+        ...
+
+    def delivered(self, job: Job, delivered: Delivered) -> None:
+        """One more object is in its store."""
+        ...
+
+    def failed(self, job: Job, error: ExporterError) -> None:
+        """This export does not get on for now."""
+        ...
+
+    def finished(self, job: Job) -> None:
+        """This export has nothing more to do in this run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much at a time, and for how long. ``budget`` ends the starting of new work.
+
+    ``uploads`` bounds the archives in the workspace as well, and so does ``workspace_bytes``, checked
+    before each rendering. One store gets at most half of them, so that a slow one leaves room.
+    """
+
+    workers: int
+    uploads: int = 64
+    budget: timedelta | None = None
+    insist: bool = False  # try blocked exports now: a person asked for them by name
+    list_objects: bool = False  # keep a line for each object, for somebody who wants to see them all
+    workspace_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run works with. ``stop`` ends the starting of new work, as SIGTERM asks."""
+
+    pipeline: Pipeline
+    ledger: Ledger
+    observer: Observer
+    clock: Clock
+    settings: Settings
+    stop: threading.Event
+
+
+class Turns:
+    """One run's state: who is next, what is under way, what came of it."""
+
+    def __init__(self, means: Means, due: list[Job], now: datetime, lane_id: str, report: Report) -> None:
+        self._means = means
+        self._now = now
+        self._lane_id = lane_id
+        self._report = report
+        self._queue = deque(due)
+        self._later: list[tuple[float, Job]] = []
+        self._tries: dict[str, int] = {}
+        self._pending: dict[Future[Any], Callable[[Future[Any]], None]] = {}
+        self._rendering = 0
+        self._by_store: Counter[str] = Counter()
+        self._held_bytes = 0
+        self._put_off: list[Job] = []
+        budget = means.settings.budget
+        self._deadline = None if budget is None else time.monotonic() + budget.total_seconds()
+
+    def run(self) -> None:
+        """Take turns until nothing is due, the time is up, or nothing can run."""
+        settings = self._means.settings
+        with (
+            ThreadPoolExecutor(settings.workers, thread_name_prefix="render") as render,
+            ThreadPoolExecutor(settings.uploads, thread_name_prefix="upload") as upload,
+        ):
+            while True:
+                self._start(render, upload)
+                if self._pending:
+                    self._collect()
+                elif not self._wait_for_later():
+                    break
+
+    def waiting(self) -> list[Job]:
+        """The exports whose turn did not come any more."""
+        return [*self._queue, *(job for _, job in self._later), *self._put_off]
+
+    @property
+    def _over(self) -> bool:
+        spent = self._deadline is not None and time.monotonic() >= self._deadline
+        return spent or self._means.stop.is_set() or self._report.error is not None
+
+    def _start(self, render: Executor, upload: Executor) -> None:
+        """Keep the renderers busy, as long as there is room for their archives."""
+        moment = time.monotonic()
+        self._queue.extend(job for at, job in self._later if at <= moment)
+        self._later = [(at, job) for at, job in self._later if at > moment]
+        while not self._over and self._has_room() and (job := self._next()) is not None:
+            self._rendering += 1
+            self._by_store[job.destination.store] += 1
+            future = render.submit(self._means.pipeline.prepare, job, self._now, self._lane_id)
+            self._pending[future] = partial(self._prepared, job, upload)
+
+    def _has_room(self) -> bool:
+        settings = self._means.settings
+        return (
+            self._rendering < settings.workers
+            and len(self._pending) < settings.uploads
+            and self._held_bytes < settings.workspace_bytes
+        )
+
+    def _next(self) -> Job | None:
+        """The first in the queue whose store has a place for it."""
+        places = max(1, self._means.settings.uploads // 2)
+        for _ in range(len(self._queue)):
+            job = self._queue.popleft()
+            if self._by_store[job.destination.store] < places:
+                return job
+            self._queue.append(job)
+        return None
+
+    def _wait_for_later(self) -> bool:
+        """Sleep until the next retry; False when there is none, or no time for it."""
+        if not self._later or self._over:
+            return False
+        self._means.stop.wait(max(0.0, min(at for at, _ in self._later) - time.monotonic()))
+        return True
+
+    def _collect(self) -> None:
+        """Wait for something to end, but no longer than until the next retry, and take it in."""
+        soonest = min((at for at, _ in self._later), default=None)
+        timeout = None if soonest is None else max(0.0, soonest - time.monotonic())
+        done, _ = wait(self._pending, timeout=timeout, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._pending.pop(future)(future)
+
+    def _prepared(self, job: Job, upload: Executor, future: Future[Ready | Moved | None]) -> None:
+        self._rendering -= 1
+        step = self._result(job, future)
+        if isinstance(step, Ready) and not self._over:
+            self._held_bytes += step.package.content.archive_bytes
+            self._pending[upload.submit(self._deliver, step)] = partial(self._delivered, step)
+            return
+        self._by_store[job.destination.store] -= 1
+        if isinstance(step, Ready):
+            step.discard()  # the plan stays open: the next run renders the same object again
+            self._put_off.append(job)
+        elif isinstance(step, Moved):
+            self._queue.append(job)
+        elif future.exception() is None:
+            self._means.observer.finished(job)
+
+    def _deliver(self, ready: Ready) -> Delivered | Held | None:
+        observer = self._means.observer
+        return self._means.pipeline.deliver(ready, lambda size: observer.sent(ready.job, size))
+
+    def _delivered(self, ready: Ready, future: Future[Delivered | Held | None]) -> None:
+        job = ready.job
+        self._by_store[job.destination.store] -= 1
+        self._held_bytes -= ready.package.content.archive_bytes
+        ready.discard()
+        answer = self._result(job, future)
+        if isinstance(answer, Held):
+            self._held(job, answer)
+        elif isinstance(answer, Delivered):
+            self._tries.pop(job.name, None)
+            self._report.failing.pop(job.name, None)
+            self._report.add(job.name, answer, list_object=self._means.settings.list_objects)
+            self._means.observer.delivered(job, answer)
+            self._queue.append(job)
+        elif future.exception() is None:
+            self._queue.append(job)  # another process was first
+
+    def _held(self, job: Job, held: Held) -> None:
+        tries = self._tries.get(job.name, 0)
+        passing = isinstance(held.error, (OutcomeUnknown, NotSent))
+        self._report.failing[job.name] = Trouble.of(held.error)
+        if passing and tries < len(RETRIES_S):
+            self._tries[job.name] = tries + 1
+            self._later.append((time.monotonic() + RETRIES_S[tries], job))
+        else:
+            self._means.observer.failed(job, held.error)
+
+    def _result(self, job: Job, future: Future[Step]) -> Step | None:
+        """What a step came to; a failure is this export's alone, unless it is plainly everybody's."""
+        # Not raised again: a frame of this thread in the traceback would keep the traceback alive, and
+        # with it the step's transaction on the source.
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if isinstance(error, Conflict):
+            self._later.append((time.monotonic() + OVERTAKEN_S, job))
+        elif isinstance(error, (SourceError, LedgerError)) and not isinstance(error, SourceChanged):
+            self._report.error = Trouble.of(error)
+            self._put_off.append(job)
+        elif isinstance(error, ExporterError):
+            self._fail(job, error)  # also SourceChanged: this export's seal is gone, others' may hold
+        elif isinstance(error, Exception):
+            self._fail(job, Defect.of(error))
+        else:
+            raise error
+        return None
+
+    def _fail(self, job: Job, error: ExporterError) -> None:
+        self._report.failing[job.name] = Trouble.of(error)
+        try:
+            self._means.ledger.fail(job.name, error.message, error.hint)
+        except LedgerError as failure:
+            self._report.error = Trouble.of(failure)
+        self._means.observer.failed(job, error)

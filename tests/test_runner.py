@@ -1,0 +1,343 @@
+"""The runner's promises: fair turns, one export's trouble nobody else's, an end when it is asked for."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from exporter import turns
+from exporter.errors import (
+    Conflict,
+    ExporterError,
+    LedgerError,
+    NotSent,
+    OutcomeUnknown,
+    Refused,
+    SourceBusy,
+    SourceChanged,
+    WrongAccount,
+)
+from exporter.ledger.memory import MemoryStorage
+from exporter.ledger.rules import Ledger
+from exporter.model import Content, Package, Plan, Range, Receipt, Rendering, Stamp, Window
+from exporter.pipeline import Delivered, Held, Job, Moved, Ready
+from exporter.runner import Runner
+from exporter.turns import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from exporter.outcome import Report
+    from exporter.pipeline import Pipeline
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+BEGIN = NOW - timedelta(hours=8)
+CONTENT = Content(3, 0, 0, 30, "aa", 20, "bb")
+RENDERING = Rendering("native", None)
+
+
+def job(name: str, store: str = "store") -> Job:
+    destination = SimpleNamespace(store=store, prefix="")
+    return Job(
+        name=name,
+        account=name,
+        zone=ZoneInfo("UTC"),
+        every=timedelta(hours=4),
+        grace=timedelta(0),
+        start=BEGIN,
+        rendering=RENDERING,
+        part_limit_bytes=1 << 30,
+        destination=cast("Any", destination),
+        claim=f"{store}/{name}",
+    )
+
+
+def planned(one: Job) -> Ready:
+    range_ = Range(one.account, Window(BEGIN, NOW), {})
+    plan = Plan("1", one.name, "live", 1, range_, RENDERING, final=True, name=f"{one.name}.zip",
+                stamp=Stamp(NOW), content=CONTENT, created_at=NOW, hashes=("aa",))  # fmt: skip
+    return Ready(one, plan, Package(Path("nowhere"), plan.name, CONTENT, ""), Path("nowhere"))
+
+
+def success(ready: Ready) -> Delivered:
+    return Delivered(ready.plan, CONTENT, Receipt(ready.plan.name))
+
+
+@dataclass
+class Script:
+    """A pipeline that does as it is told: one entry for each turn of an export, then nothing is due."""
+
+    steps: dict[str, list[object]]
+    uploads: dict[str, Callable[[Ready], object]] = field(default_factory=dict)
+    prepared: list[str] = field(default_factory=list)
+
+    def prepare(self, one: Job, _now: datetime, _lane: str) -> object:
+        self.prepared.append(one.name)
+        steps = self.steps.get(one.name, [])
+        step = steps.pop(0) if steps else None
+        if isinstance(step, BaseException):
+            raise step
+        return planned(one) if step == "object" else step
+
+    def deliver(self, ready: Ready, _progress: object) -> object:
+        answer = self.uploads.get(ready.job.name, success)(ready)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Silent:
+    """Notes who failed and who finished."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def skipped(self, *_: object) -> None: ...
+    def started(self, due: int) -> None: ...
+    def sent(self, *_: object) -> None: ...
+    def delivered(self, *_: object) -> None: ...
+    def finished(self, *_: object) -> None: ...
+
+    def failed(self, one: Job, _error: ExporterError) -> None:
+        self.failures.append(one.name)
+
+
+def ledger_of(jobs: Iterable[Job]) -> Ledger:
+    """A ledger in which all of these have begun and have windows that are due."""
+    ledger = Ledger(MemoryStorage(), lambda: NOW)
+    for one in jobs:
+        ledger.begin(one.name, one.account, one.claim, BEGIN, {})
+    return ledger
+
+
+@dataclass
+class Bench:
+    """A runner over a script, ready to run."""
+
+    jobs: list[Job]
+    script: Script
+    settings: Settings = field(default_factory=lambda: Settings(workers=2, uploads=8))
+    stop: threading.Event = field(default_factory=threading.Event)
+    observer: Silent = field(default_factory=Silent)
+
+    def __post_init__(self) -> None:
+        self.ledger = ledger_of(self.jobs)
+
+    def run(self) -> Report:
+        pipeline = cast("Pipeline", self.script)
+        runner = Runner(pipeline, self.ledger, self.observer, lambda: NOW, self.settings, self.stop)
+        return runner.run(self.jobs, NOW)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "RETRIES_S", (0.01, 0.01))
+    monkeypatch.setattr(turns, "OVERTAKEN_S", 0.01)
+
+
+# --- one export's trouble ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [WrongAccount("x"), SourceChanged("x"), ValueError("secret of a customer"), Refused("x")],
+    ids=lambda trouble: type(trouble).__name__,
+)
+def test_what_one_export_meets_stops_no_other(trouble: Exception) -> None:
+    """Whatever one export's turn raises, every other export is delivered, and the run says 10."""
+    jobs = [job(name) for name in ("bad", "good", "fine")]
+    bench = Bench(jobs, Script({"bad": [trouble], "good": ["object"] * 3, "fine": ["object"]}))
+    report = bench.run()
+    assert {name: total.objects for name, total in report.delivered.items()} == {"good": 3, "fine": 1}
+    assert (list(report.failing), report.error, report.exit_status) == (["bad"], None, 10)
+    assert "secret" not in report.failing["bad"].message
+    standing = bench.ledger.standing("bad")
+    assert standing is not None
+    assert standing.export.failure is not None
+
+
+def test_a_source_that_changed_for_everybody_is_a_run_in_which_nothing_could_run() -> None:
+    jobs = [job("a"), job("b")]
+    report = Bench(jobs, Script({name: [SourceChanged("gone")] for name in "ab"})).run()
+    assert report.exit_status == 20
+
+
+def test_a_source_that_cannot_be_read_ends_the_run_and_keeps_what_was_done() -> None:
+    """No other export is tried against it; what was delivered before is in the report."""
+    jobs = [job(name) for name in "abcdef"]
+    script = Script({"a": ["object"], "b": [SourceBusy("locked")]})
+    bench = Bench(jobs, script, Settings(workers=1, uploads=1))
+    report = bench.run()
+    assert (report.error is not None, report.exit_status) == (True, 20)
+    assert script.prepared[:2] == ["a", "b"]
+    assert "f" in report.unfinished
+    assert report.objects == 1
+
+
+def test_an_export_that_another_run_moves_is_nobodys_failure() -> None:
+    """A conflict is somebody else's progress: the export is looked at again, and the run goes on."""
+    jobs = [job("racing"), job("other")]
+    report = Bench(jobs, Script({"racing": [Conflict("x")] * 3, "other": ["object"]})).run()
+    assert (report.failing, report.error, report.unfinished, report.exit_status) == ({}, None, set(), 0) or (
+        report.unfinished == {"racing"}
+    )
+    assert report.objects == 1
+
+
+def test_a_ledger_that_fails_in_the_middle_takes_nothing_out_of_the_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = [job("a"), job("b")]
+    bench = Bench(jobs, Script({"a": ["object"], "b": [WrongAccount("x")]}), Settings(workers=1, uploads=1))
+
+    def fails(*_: object) -> None:
+        raise LedgerError("disk full")
+
+    monkeypatch.setattr(bench.ledger, "fail", fails)
+    report = bench.run()
+    assert (report.objects, report.exit_status) == (1, 20)
+    assert report.error is not None
+    assert report.error.message == "disk full"
+
+
+def test_a_failure_keeps_nothing_alive_but_its_words() -> None:
+    """A traceback would hold the reader's transaction on the vendor's database until the run ends."""
+
+    class Transaction: ...
+
+    held: list[weakref.ref[Transaction]] = []
+
+    class Failing(Script):
+        def prepare(self, one: Job, now: datetime, lane: str) -> object:
+            transaction = Transaction()
+            if one.name == "bad":
+                held.append(weakref.ref(transaction))
+                raise WrongAccount("x")
+            assert [reference() for reference in held] == [None]
+            return super().prepare(one, now, lane)
+
+    script = Failing({"good": ["object"]})
+    report = Bench([job("bad"), job("good")], script, Settings(workers=1, uploads=1)).run()
+    assert (list(report.failing), report.objects) == (["bad"], 1)
+
+
+# --- slow stores -------------------------------------------------------------------------------------
+
+
+def test_a_slow_store_leaves_room_for_the_others() -> None:
+    """However many exports of one store hang, those of another are delivered meanwhile."""
+    healthy_done = threading.Event()
+    slow = [job(f"slow-{number}", "slow") for number in range(30)]
+    healthy = [job(f"healthy-{number}", "healthy") for number in range(10)]
+    left = {one.name for one in healthy}
+
+    def hang(ready: Ready) -> object:
+        assert healthy_done.wait(30)
+        return success(ready)
+
+    def note(ready: Ready) -> object:
+        left.discard(ready.job.name)
+        if not left:
+            healthy_done.set()
+        return success(ready)
+
+    uploads: dict[str, Callable[[Ready], object]] = {one.name: hang for one in slow}
+    uploads |= {one.name: note for one in healthy}
+    script = Script({one.name: ["object"] for one in (*slow, *healthy)}, uploads)
+    report = Bench([*slow, *healthy], script).run()
+    assert (report.objects, report.exit_status) == (40, 0)
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("cut"), NotSent("no route")])
+def test_a_passing_fault_is_tried_again_in_the_same_run(error: NotSent | OutcomeUnknown) -> None:
+    answers: list[object] = [Held(error, NOW), Held(error, NOW)]
+    script = Script({"a": ["object"] * 3}, {"a": lambda ready: answers.pop(0) if answers else success(ready)})
+    report = Bench([job("a")], script).run()
+    assert (report.objects, report.failing, report.exit_status) == (1, {}, 0)
+
+
+def test_a_refusal_is_left_for_a_later_run() -> None:
+    script = Script({"a": ["object"] * 3}, {"a": lambda _: Held(Refused("no", hint="grant it"), NOW)})
+    report = Bench([job("a")], script).run()
+    assert (script.prepared, report.exit_status) == (["a"], 10)
+    assert report.failing["a"].hint == "grant it"
+
+
+# --- the end -----------------------------------------------------------------------------------------
+
+
+def test_exports_take_turns() -> None:
+    """One that catches up a year does not go first to the end."""
+    jobs = [job("behind"), job("other")]
+    script = Script({"behind": [Moved(NOW)] * 5, "other": [Moved(NOW)] * 2})
+    Bench(jobs, script, Settings(workers=1, uploads=1)).run()
+    assert script.prepared[:4] == ["behind", "other", "behind", "other"]
+
+
+def test_stop_ends_the_starting_of_new_work() -> None:
+    """SIGTERM in the middle: what was rendered is given back, and all the rest is unfinished."""
+    jobs = [job(f"{number}") for number in range(20)]
+    stop = threading.Event()
+
+    class Stopping(Script):
+        def prepare(self, one: Job, now: datetime, lane: str) -> object:
+            stop.set()
+            return super().prepare(one, now, lane)
+
+    script = Stopping({one.name: ["object"] for one in jobs})
+    report = Bench(jobs, script, Settings(workers=1, uploads=4), stop).run()
+    assert (len(script.prepared), report.objects, report.exit_status) == (1, 0, 10)
+    assert report.unfinished == {one.name for one in jobs}
+
+
+def test_a_budget_that_is_spent_starts_nothing_more() -> None:
+    jobs = [job(f"{number}") for number in range(5)]
+    script = Script({one.name: ["object"] for one in jobs})
+    report = Bench(jobs, script, Settings(workers=1, uploads=1, budget=timedelta(0))).run()
+    assert (script.prepared, report.exit_status) == ([], 10)
+
+
+def test_an_export_with_nothing_left_is_not_unfinished() -> None:
+    """Its turn did not come any more, but there was nothing for it."""
+    jobs = [job("a")]
+    bench = Bench(jobs, Script({"a": ["object"]}))
+    standing = bench.ledger.standing("a")
+    assert standing is not None
+
+    def last(ready: Ready) -> object:
+        bench.ledger.advance(standing.export, "live", NOW, {})
+        bench.stop.set()
+        return success(ready)
+
+    bench.script.uploads["a"] = last
+    report = bench.run()
+    assert (report.unfinished, report.exit_status) == (set(), 0)
+
+
+def test_archives_in_the_workspace_are_bounded() -> None:
+    """While so many bytes wait for a slow upload, nothing more is rendered."""
+    release = threading.Event()
+    jobs = [job(f"{number}", f"store-{number}") for number in range(6)]
+    waiting: list[str] = []
+
+    def hang(ready: Ready) -> object:
+        waiting.append(ready.job.name)
+        if len(waiting) == 2:
+            release.set()
+        assert release.wait(30)
+        assert len(waiting) <= 3
+        waiting.remove(ready.job.name)
+        return success(ready)
+
+    script = Script({one.name: ["object"] for one in jobs}, {one.name: hang for one in jobs})
+    two_archives = 2 * CONTENT.archive_bytes
+    report = Bench(jobs, script, Settings(workers=1, uploads=8, workspace_bytes=two_archives)).run()
+    assert report.objects == 6
