@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,11 @@ class BadRecord:
     reason: str
     length: int
     body: bytes
+
+
+QUARANTINE_RECORDS: Final = 1000
+QUARANTINE_BYTES: Final = 16_000_000
+"""As much is kept of one plan's bad records: it goes into the ledger in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,8 @@ class Export:
     names_from: datetime | None = None  # after `resume` or a restore, names start at this moment
     repeats_until: datetime | None = None  # after `accept-source`: windows before this may come again
     paused: bool = False
-    stopped: str = ""  # the alarm that only a person clears; empty when there is none
+    stopped: str = ""  # why nothing is delivered until `resume`; empty when nothing stopped it
+    alarm: str = ""  # what else a person has to look at, a line each, until `resume`; deliveries go on
     tries: int = 0  # attempts in a row that did not deliver
     blocked_until: datetime | None = None
     failure: Failure | None = None
@@ -238,6 +244,7 @@ class Plan:
     ``range``, ``rendering``, ``name`` and ``sequence`` never change. ``final`` marks the last part of
     a window. ``content`` is what was rendered when the plan was made; ``hashes`` those of every
     attempt that may have landed, known once it is delivered: more than one is an alarm.
+    ``bad_not_whole`` counts the bad records of which the quarantine has a part or nothing.
     """
 
     id: str
@@ -251,6 +258,7 @@ class Plan:
     stamp: Stamp
     content: Content
     created_at: datetime
+    bad_not_whole: int = 0
     repeats: bool = False
     state: PlanState = PlanState.OPEN
     delivered_at: datetime | None = None

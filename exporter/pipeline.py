@@ -22,7 +22,7 @@ from exporter.errors import (
     SourceError,
     Stopped,
 )
-from exporter.ledger.rules import FOREIGN, Draft, resume_hint
+from exporter.ledger.rules import Draft, foreign_alarm, resume_hint
 from exporter.model import LIVE_LANE, Failure, LaneKind, Outcome, Package, Range, Window
 from exporter.rendering import Renderer
 from exporter.workspace import discard
@@ -287,7 +287,7 @@ class Pipeline:
                 receipt, outcome = destination.deliver(package, progress), Outcome.SUCCEEDED
             except ObjectExists as error:
                 if not self._ledger.judge(plan, attempt):
-                    alarm = f"{FOREIGN}: {destination.store}/{plan.name}"
+                    alarm = foreign_alarm(destination.store, plan.name)
                     return Held(_chained(Stopped(alarm, hint=resume_hint(plan.export)), error), None)
             except DeliveryError as error:
                 retry_at = self._retry_at(ready.job)

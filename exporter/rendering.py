@@ -1,7 +1,8 @@
 """From a source's blocks to one finished archive: one pass, memory that does not grow with the window.
 
 It decides where a part ends and what becomes of a record that cannot be rendered. It knows neither
-ledger nor destination.
+ledger nor destination. A disk that takes no more is a WorkspaceError: `ArchiveWriter` says so of the
+archive, `_written` of what lies beside it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
 from exporter.archive import ArchiveWriter
 from exporter.errors import WorkspaceError, WrongAccount
-from exporter.model import BadRecord, Branch
+from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 LEADING_BYTES: Final = 1024
 KEPT_BYTES: Final = 1_000_000
+WHOLE_BYTES: Final = QUARANTINE_BYTES - QUARANTINE_RECORDS * LEADING_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +44,33 @@ class Rendered:
 
 
 class BadRecords:
-    """The records of one archive that could not be rendered, whole, in a file beside it.
+    """The records of one archive that could not be rendered, in a file beside it: what the ledger keeps.
 
-    In a file, because a window may hold nothing else, and memory must not grow with it.
+    A window may hold nothing else, so only the first ones are kept; of those, whole as long as there is
+    room, then their leading bytes. Every one of them, with its leading bytes, is in the archive.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._room_bytes = WHOLE_BYTES
         self.count = 0
 
     def add(self, record: BadRecord) -> None:
-        """Keep one more."""
-        if self._file is None:
-            self._file = self._path.open("xb")
-        body = base64.b64encode(record.body).decode()
-        self._file.write(orjson.dumps([record.id, record.reason, record.length, body]) + b"\n")
+        """Count one more, and keep what there is room for."""
         self.count += 1
+        if self.count > QUARANTINE_RECORDS:
+            return
+        if len(record.body) > self._room_bytes:
+            record = replace(record, body=record.body[:LEADING_BYTES])
+        else:
+            self._room_bytes -= len(record.body)
+        with _written(self._path):
+            if self._file is None:
+                self._file = self._path.open("xb")
+            body = base64.b64encode(record.body).decode()
+            texts = _storable(record.id), _storable(record.reason)
+            self._file.write(orjson.dumps([*texts, record.length, body]) + b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -66,10 +78,13 @@ class BadRecords:
     def __exit__(self, failure: object, *_: object) -> None:
         if self._file is not None:
             try:
-                self._file.close()
-            finally:
-                if failure is not None:
-                    self._path.unlink(missing_ok=True)
+                with _written(self._path):
+                    self._file.close()
+            except WorkspaceError:
+                self._path.unlink(missing_ok=True)
+                raise
+            if failure is not None:
+                self._path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[BadRecord]:
         if self._file is None:
@@ -107,7 +122,6 @@ class Renderer:
         rendering = self._rendering
         path = folder / "archive"
         with (
-            _room(folder),
             bad,
             ArchiveWriter(path, kind=rendering.archive, body=rendering.body, member=member) as archive,
         ):
@@ -128,7 +142,8 @@ class Renderer:
             lines = self._encode(block)
             taken, data = len(block), lines.data
             if self._limit is not None and written + len(data) > self._limit:
-                taken, data = _cut(block, data, self._limit - written, empty=last_key is None)
+                taken = _fitting(block, data, self._limit - written, empty=last_key is None)
+                data = data[: _end_of_line(data, taken)]
             if taken:
                 archive.write(data, taken)
                 written += len(data)
@@ -143,7 +158,9 @@ class Renderer:
 
     def _encode(self, block: Block) -> _Lines:
         if block.branch is Branch.UNREADABLE:
-            return _joined(self._bad(block, index, "its time cannot be read") for index in range(len(block)))
+            reason = "its time cannot be read"
+            bad = [(index, self._bad(block, index, reason)) for index in range(len(block))]
+            return _with_bad([b""] * len(block), bad)
         try:
             data = self._format.encode(block)
         except ValueError as error:
@@ -152,70 +169,76 @@ class Renderer:
         if len(data) <= longest:
             return _Lines(data)
         lines = data.split(b"\n")[:-1]
-        if max(map(len, lines)) <= longest:
-            return _Lines(data)
-        return _joined(
-            _Lines(line + b"\n")
-            if len(line) <= longest
-            else self._bad(block, index, f"longer than {longest} bytes", line)
+        bad = [
+            (index, _bad_record(block.id(index), f"longer than {longest} bytes", line))
             for index, line in enumerate(lines)
-        )
+            if len(line) > longest
+        ]
+        return _with_bad(lines, bad) if bad else _Lines(data)
 
     def _encode_halves(self, block: Block, reason: str) -> _Lines:
         """Find the records that cannot be rendered without giving up the speed of the others."""
         if len(block) == 1:
-            return self._bad(block, 0, reason)
+            return _with_bad([b""], [(0, self._bad(block, 0, reason))])
         middle = len(block) // 2
         left, right = self._encode(block.slice(0, middle)), self._encode(block.slice(middle, len(block)))
         moved = tuple((index + middle, record) for index, record in right.bad)
         return _Lines(left.data + right.data, left.bad + moved)
 
-    def _bad(self, block: Block, index: int, reason: str, body: bytes | None = None) -> _Lines:
-        whole = block.raw(index) if body is None else body
-        record = BadRecord(block.id(index), reason, len(whole), whole[:KEPT_BYTES])
-        return _Lines(bad_line(record), ((index, record),))
+    def _bad(self, block: Block, index: int, reason: str) -> BadRecord:
+        return _bad_record(block.id(index), reason, block.raw(index))
+
+
+def _bad_record(record_id: str, reason: str, whole: bytes) -> BadRecord:
+    return BadRecord(record_id, reason, len(whole), whole[:KEPT_BYTES])
 
 
 def bad_line(record: BadRecord) -> bytes:
-    """The form that always renders: why, how long the record is, and its leading bytes in base64."""
+    """The form that always renders, on one line: why, how long the record is, its leading bytes in base64."""
     leading = base64.b64encode(record.body[:LEADING_BYTES]).decode()
     form = {"id": record.id, "reason": record.reason, "length": record.length, "leading_bytes": leading}
     # The slow encoder on purpose: it escapes whatever an id or a reason may hold, lone surrogates too.
-    return json.dumps({"bad_record": form}).encode() + b"\n"
+    return json.dumps({"bad_record": form}).encode()
 
 
-def _joined(parts: Iterable[_Lines]) -> _Lines:
-    data, bad = bytearray(), []
-    for index, part in enumerate(parts):
-        data += part.data
-        bad += [(index, record) for _, record in part.bad]
-    return _Lines(bytes(data), tuple(bad))
+def _with_bad(lines: list[bytes], bad: list[tuple[int, BadRecord]]) -> _Lines:
+    """Lines without their line feeds, some of which are replaced by the form that always renders."""
+    for index, record in bad:
+        lines[index] = bad_line(record)
+    return _Lines(b"".join(line + b"\n" for line in lines), tuple(bad))
 
 
-def _cut(block: Block, data: bytes, room: int, *, empty: bool) -> tuple[int, bytes]:
-    """How many of a block's records still fit, and their lines; at least one key when the part is empty."""
-    lines = data.split(b"\n")[:-1]
-    taken = 0
-    for line in lines:
-        room -= len(line) + 1
-        if room < 0:
-            break
-        taken += 1
-    while 0 < taken < len(lines) and block.key(taken - 1) == block.key(taken):
+def _fitting(block: Block, data: bytes, room: int, *, empty: bool) -> int:
+    """How many of a block's records still fit; at least one key when the part is empty."""
+    taken = data.count(b"\n", 0, max(0, room))
+    while 0 < taken < len(block) and block.key(taken - 1) == block.key(taken):
         taken -= 1  # a part ends only between different keys
     if taken == 0 and empty:
         taken = 1
-        while taken < len(lines) and block.key(taken - 1) == block.key(taken):
+        while taken < len(block) and block.key(taken - 1) == block.key(taken):
             taken += 1
-    return taken, b"".join(line + b"\n" for line in lines[:taken])
+    return taken
+
+
+def _end_of_line(data: bytes, number: int) -> int:
+    """How many bytes the first so many lines have."""
+    end = 0
+    for _ in range(number):
+        end = data.index(b"\n", end) + 1
+    return end
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes: half a surrogate pair, of bytes that were no UTF-8, is spelt out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
+def _written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise WorkspaceError(
-            f"the workspace {folder} cannot be written: {error.strerror or error}",
+            f"the workspace {path.parent} cannot be written: {error.strerror or error}",
             hint="make room there or name another folder with the setting `workspace`; nothing was delivered",
         ) from error

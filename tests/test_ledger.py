@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,8 @@ import sqlalchemy as sa
 
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.sql import SqliteStorage, create_sqlite
-from tests.contracts.ledger import Subject
+from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS
+from tests.contracts.ledger import BAD, Subject
 from tests.contracts.ledger_requests import REQUESTS
 from tests.contracts.ledger_rules import RULES
 from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
@@ -58,6 +60,16 @@ def subject(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) 
 @pytest.mark.parametrize("promise", [*RULES, *REQUESTS, *STORAGE], ids=lambda promise: promise.__name__)
 def test_every_ledger_keeps_the_contract(promise: Callable[[Subject], None], subject: Subject) -> None:
     promise(subject)
+
+
+def test_memory_keeps_no_more_bad_records_of_all_plans_than_a_ledger_of_one() -> None:
+    """A dry run over years of unreadable records ends as any other."""
+    big = replace(BAD, body=bytes(QUARANTINE_BYTES // 2))
+    for half in ([big], [BAD] * (QUARANTINE_RECORDS // 2)):
+        with MemoryStorage().writing() as rows:
+            for plan in ("1", "2", "3"):
+                rows.insert_bad_records(plan, half)
+            assert [rows.bad_records(plan) for plan in ("1", "2", "3")] == [half, half, []]
 
 
 @pytest.mark.parametrize("rule", WHOLE)

@@ -16,10 +16,12 @@ import sqlalchemy as sa
 
 from exporter.errors import Conflict, LedgerError, LedgerMissing
 from exporter.ledger import schema
+from exporter.ledger.history import RUNS_KEPT
 from exporter.ledger.rules import Ledger
 from exporter.ledger.sql import SqliteStorage, create_sqlite, migrate_sqlite
-from exporter.model import LIVE_LANE, PlanState
-from tests.contracts.ledger import BEGIN, NAME, Subject, at, everything, seal
+from exporter.ledger.storage import RunRecord
+from exporter.model import LIVE_LANE, QUARANTINE_RECORDS, PlanState
+from tests.contracts.ledger import BAD, BEGIN, NAME, Subject, at, everything, seal
 from tests.contracts.ledger_storage import WHOLE, MortalStorage
 
 if TYPE_CHECKING:
@@ -221,7 +223,7 @@ def test_what_grows_without_end_is_never_scanned(subject: Subject) -> None:
     def _note(*event: Any) -> None:  # noqa: ANN401 - as SQLAlchemy calls it
         statements.append((event[2], event[3]))
 
-    with subject.storage.reading() as rows:
+    with subject.storage.writing() as rows:
         rows.open_plans()
         rows.open_plans(NAME)
         rows.plan_by_sequence(NAME, 1)
@@ -230,12 +232,34 @@ def test_what_grows_without_end_is_never_scanned(subject: Subject) -> None:
         rows.bad_records("id")
         rows.last_window_before(NAME, BEGIN)
         rows.last_run()
-        selects = [(text, values) for text, values in statements if text.startswith("SELECT")]
-        assert len(selects) == 8
-        for text, values in selects:
+        rows.delete_runs(before=BEGIN)
+        rows.delete_windows(NAME, before=BEGIN)
+        searches = [one for one in statements if one[0].startswith(("SELECT", "DELETE"))]
+        assert len(searches) == 10
+        for text, values in searches:
             connection = rows._connection  # type: ignore[attr-defined]
             steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
             assert all("INDEX" in detail for *_, detail in steps if "B-TREE" not in detail), text
+
+
+def test_runs_are_forgotten_after_a_while(path: Path, subject: Subject) -> None:
+    """A run that starts ends the memory of those that are too old, and of no other."""
+    for name, started in (("old", BEGIN), ("young", at(1)), ("new", at(1) + RUNS_KEPT)):
+        subject.ledger.record_run(RunRecord(name, started))
+    assert execute(path, "SELECT id FROM runs ORDER BY started_at") == [("young",), ("new",)]
+
+
+def test_a_full_quarantine_is_one_statement(subject: Subject) -> None:
+    """So that its transaction holds up the others for a tenth of a second, not for a thousand statements."""
+    statements: list[str] = []
+
+    @sa.event.listens_for(subject.storage._engine, "before_cursor_execute")  # type: ignore[attr-defined]
+    def _note(*event: Any) -> None:  # noqa: ANN401 - as SQLAlchemy calls it
+        statements.append(event[2])
+
+    subject.begin()
+    subject.ledger.plan(subject.export(), subject.draft(bad=QUARANTINE_RECORDS), [BAD] * QUARANTINE_RECORDS)
+    assert sum("INSERT INTO bad_records" in text for text in statements) == 1
 
 
 # --- transactions of several -------------------------------------------------------------------------

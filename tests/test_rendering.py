@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.formats import compile_format
-from exporter.model import BadRecord, Branch, Rendering
-from exporter.rendering import KEPT_BYTES, LEADING_BYTES, BadRecords, Renderer, bad_line
+from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch, Rendering
+from exporter.rendering import KEPT_BYTES, LEADING_BYTES, WHOLE_BYTES, BadRecords, Renderer, bad_line
 from exporter.workspace import Workspace
 from tests import reference
 
@@ -322,12 +322,43 @@ def test_late_records_count_only_as_far_as_they_are_in_the_part(tmp_path: Path) 
     assert (rendered.content.count, rendered.content.late) == (2, 2)
 
 
+def _keep(folder: Path, records: Iterable[BadRecord]) -> BadRecords:
+    with BadRecords(folder / "bad") as bad:
+        for record in records:
+            bad.add(record)
+    return bad
+
+
+def test_the_quarantine_keeps_as_many_records_as_it_has_room_for(tmp_path: Path) -> None:
+    """However many there are, and all of them are counted; the archive has the leading bytes of each."""
+    bad = _keep(tmp_path, (BadRecord(str(number), "", 1, b"x") for number in range(QUARANTINE_RECORDS + 5)))
+    assert bad.count == QUARANTINE_RECORDS + 5
+    assert [record.id for record in bad] == [str(number) for number in range(QUARANTINE_RECORDS)]
+
+
+def test_the_quarantine_keeps_leading_bytes_where_it_has_no_room_for_more(tmp_path: Path) -> None:
+    """The first ones whole, then leading bytes, then whatever still fits: never more than its size in all."""
+    long = b"y" * KEPT_BYTES
+    wholes = WHOLE_BYTES // KEPT_BYTES
+    big = [BadRecord(str(number), "", len(long), long) for number in range(QUARANTINE_RECORDS - 1)]
+    bad = _keep(tmp_path, [*big, BadRecord("small", "", 5, b"small")])
+    kept = [record.body for record in bad]
+    assert kept == [long] * wholes + [long[:1024]] * (QUARANTINE_RECORDS - 1 - wholes) + [b"small"]
+    assert sum(map(len, kept)) <= QUARANTINE_BYTES
+
+
+def test_the_quarantine_takes_an_id_that_is_not_utf_8(tmp_path: Path) -> None:
+    """Half a surrogate pair, which is how such bytes come, is spelt out: no database takes it as it is."""
+    (record,) = render(tmp_path, [block([("\udcff", *row(1, NAN)[1:])])]).bad
+    assert record.id == "\\udcff"
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.text(st.characters()), st.text(st.characters()), st.binary(max_size=3000))
 def test_the_bad_form_always_renders(record_id: str, reason: str, body: bytes) -> None:
     """Whatever a record holds, in ASCII and on one line, also half of a surrogate pair in its id."""
     encoded = bad_line(BadRecord(record_id, reason, len(body), body))
-    assert encoded.decode("ascii").splitlines(keepends=True) == [encoded.decode("ascii")]
+    assert encoded.decode("ascii").splitlines() == [encoded.decode("ascii")]
     form = bad_of(encoded)
     assert (form["id"], form["reason"], form["length"]) == (record_id, reason, len(body))
     assert base64.b64decode(form["leading_bytes"]) == body[:1024]
@@ -338,9 +369,7 @@ def test_the_bad_form_always_renders(record_id: str, reason: str, body: bytes) -
 def test_bad_records_are_kept_as_they_are(records: list[BadRecord]) -> None:
     """Beside the archive they wait for the ledger, whole, in order, readable more than once."""
     with TemporaryDirectory() as name:
-        with BadRecords(Path(name) / "bad") as bad:
-            for record in records:
-                bad.add(record)
+        bad = _keep(Path(name), records)
         assert (list(bad), list(bad), bad.count) == (records, records, len(records))
 
 
@@ -372,6 +401,18 @@ def test_what_the_source_raises_comes_through_and_nothing_is_left(tmp_path: Path
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
+        render(tmp_path, blocks())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_source_is_not_blamed_on_the_workspace(tmp_path: Path) -> None:
+    """A connection that broke is an error of the operating system, too."""
+
+    def blocks() -> Iterator[RowBlock]:
+        yield block([row(1)])
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
         render(tmp_path, blocks())
     assert list(tmp_path.iterdir()) == []
 

@@ -165,6 +165,11 @@ def window_of(row: sa.Row[Any]) -> SealedWindow:
     return SealedWindow(**fields)
 
 
+def bad_record_row(plan_id: str, record: BadRecord) -> Row:
+    """A bad record as a row of `bad_records`."""
+    return {"plan": plan_id, **_plain(record)}
+
+
 def bad_record_of(row: sa.Row[Any]) -> BadRecord:
     """The bad record that a row of `bad_records` holds."""
     return BadRecord(row.id, row.reason, row.length, row.body)

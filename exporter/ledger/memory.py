@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from exporter.model import PlanState
+from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, PlanState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from exporter.ledger.storage import RunRecord, Storage
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
@@ -164,8 +164,17 @@ class MemoryRows:
         rows = self._windows.get(export, ())
         return next((row for row in reversed(rows) if row.committed_at < moment), None)
 
-    def insert_bad_records(self, plan_id: str, records: Iterable[BadRecord]) -> None:  # noqa: D102
-        self._set(self._bad, plan_id, tuple(records))
+    def delete_windows(self, export: str, before: datetime) -> None:  # noqa: D102
+        rows = tuple(row for row in self._windows.get(export, ()) if row.committed_at >= before)
+        self._set(self._windows, export, rows)
+
+    def insert_bad_records(self, plan_id: str, records: Sequence[BadRecord]) -> None:
+        """As many of all plans together as a ledger keeps of one: nobody gets to see them."""
+        held = [record for kept in self._bad.values() for record in kept]
+        room = QUARANTINE_RECORDS - len(held)
+        room_bytes = QUARANTINE_BYTES - sum(len(record.body) for record in held)
+        if len(records) <= room and sum(len(record.body) for record in records) <= room_bytes:
+            self._set(self._bad, plan_id, tuple(records))
 
     def bad_records(self, plan_id: str) -> list[BadRecord]:  # noqa: D102
         return list(self._bad.get(plan_id, ()))
@@ -178,6 +187,10 @@ class MemoryRows:
 
     def last_run(self) -> RunRecord | None:  # noqa: D102
         return max(self._runs.values(), key=lambda row: row.started_at, default=None)
+
+    def delete_runs(self, before: datetime) -> None:  # noqa: D102
+        for run in [run for run in self._runs.values() if run.started_at < before]:
+            self._set(self._runs, run.id, None)
 
 
 class MemoryStorage:

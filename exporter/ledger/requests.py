@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from exporter.errors import ConfigError, Conflict
-from exporter.model import LIVE_LANE, Lane, LaneKind, PlanState
+from exporter.ledger.history import delivered
+from exporter.ledger.lanes import at_start
+from exporter.ledger.rules import standing_of, unmoved
+from exporter.model import Lane, LaneKind, PlanState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from exporter.interfaces import Clock
-    from exporter.ledger.rules import Ledger
+    from exporter.ledger.rules import Ledger, Standing
     from exporter.ledger.storage import Rows, Storage
-    from exporter.model import Export, Plan, Seal, Window
+    from exporter.model import Export, Seal, Window
+
+CONFLICTS: Final = 10
 
 
 class Requests:
@@ -39,7 +45,13 @@ class Requests:
         """
         with self._ledger.writing() as rows:
             export = replace(
-                _known(rows, name), paused=False, stopped="", tries=0, blocked_until=None, failure=None
+                _known(rows, name),
+                paused=False,
+                stopped="",
+                alarm="",
+                tries=0,
+                blocked_until=None,
+                failure=None,
             )
             plan = next(iter(rows.open_plans(name)), None)
             again = plan is not None and not any(
@@ -64,17 +76,20 @@ class Requests:
             rows.rename_export(name, new_name)
             rows.update_export(replace(export, name=new_name, version=export.version + 1))
 
-    def backfill(self, name: str, window: Window, seal: Seal, *, redeliver: bool) -> Lane:
-        """Ask for a past range, or find the same request again where it was left.
+    def backfill(
+        self, name: str, window: Window, seal: Seal, *, redeliver: bool, again: bool = False
+    ) -> Lane:
+        """Ask for a past range, or find the same request again where it was left, also when it is done.
 
         Without ``redeliver`` a range that live delivery covers, or an earlier backfill, is refused.
+        ``again`` makes a new request of one that is done.
         """
         with self._ledger.writing() as rows:
             export = _known(rows, name)
             earlier = [lane for lane in rows.lanes(name) if lane.kind is LaneKind.BACKFILL]
-            for lane in earlier:
+            for lane in sorted(earlier, key=lambda lane: lane.done):
                 same = (lane.start, lane.until, lane.redeliver) == (window.start, window.end, redeliver)
-                if same and not lane.done:
+                if same and not (lane.done and again):
                     return lane
             if not redeliver:
                 _refuse_repeats(export, window, earlier)
@@ -101,7 +116,7 @@ class Requests:
                 if not lane.done and lane.requested == sequences:
                     return lane
             for sequence in sequences:
-                _delivered(rows, name, sequence)
+                delivered(rows, name, sequence)
             lane = Lane(
                 export=name,
                 id=f"replay-{len(earlier) + 1}",
@@ -122,41 +137,71 @@ class Requests:
 
         Where the source does not hold that window's seal either (a table written anew), the watermark
         goes back by time alone with the seal ``fallback``, and undelivered records dated before it are
-        left out. What is delivered again is flagged.
+        left out. What is delivered again is flagged. Raises Conflict if the export does not stand still.
         """
-        with self._ledger.writing() as rows:
-            export = _known(rows, name)
-            live = rows.lane(name, LIVE_LANE)
-            if live is None:
-                raise Conflict(f"export '{name}' has no live lane")
+        for _ in range(CONFLICTS):
+            way = self._way_back(name, moment)
+            lost = way.lost(holds)  # no transaction waits for the source's answers
+            with suppress(Conflict):
+                return self._go_back(way, fallback, lost)
+        raise Conflict(
+            f"export '{name}' moved on whenever its source had been asked",
+            hint="end the runs that are under way, then give the command again",
+        )
+
+    def _way_back(self, name: str, moment: datetime) -> _WayBack:
+        with self._ledger.storage.reading() as rows:
+            standing = standing_of(rows, name)
+            if standing is None:
+                raise _unknown(name)
             window = rows.last_window_before(name, moment)
-            watermark = min(window.end if window else export.begin, live.watermark)
-            seal = window.seal if window else export.begin_seal
-            by_time_alone = not holds(seal)
-            if by_time_alone:
-                seal = fallback
-            _abandon_open(rows, name)
-            rows.update_lane(
-                replace(live, watermark=watermark, seal=seal, open_end=None, open_seal=None, last_key=None)
-            )
-            for lane in rows.lanes(name):
-                if lane.kind is LaneKind.BACKFILL and not lane.done and not holds(lane.seal):
-                    rows.update_lane(replace(lane, seal=fallback, open_seal=None, open_end=None))
-            repeats = max(filter(None, (live.open_end, live.watermark, export.repeats_until)))
-            begin_seal = seal if by_time_alone and not holds(export.begin_seal) else export.begin_seal
+        export, live = standing.export, standing.live
+        end, seal = (window.end, window.seal) if window else (export.begin, export.begin_seal)
+        return _WayBack(standing, min(end, live.watermark), seal)
+
+    def _go_back(self, way: _WayBack, fallback: Seal, lost: list[Seal]) -> Accepted:
+        by_time_alone = way.seal in lost
+        live = way.standing.live
+        with self._ledger.writing() as rows:
+            export = unmoved(rows, way.standing.export)
+            _abandon_open(rows, export.name)
+            rows.update_lane(at_start(live, way.watermark, fallback if by_time_alone else way.seal))
+            for lane in way.backfills:
+                if lane.seal in lost:
+                    rows.update_lane(at_start(lane, lane.watermark, fallback))
+            begin_is_lost = by_time_alone and export.begin_seal in lost
             rows.update_export(
                 replace(
                     export,
-                    begin_seal=begin_seal,
+                    begin_seal=fallback if begin_is_lost else export.begin_seal,
                     version=export.version + 1,
                     names_from=self._clock(),
-                    repeats_until=repeats,
+                    repeats_until=max(filter(None, (live.open_end, live.watermark, export.repeats_until))),
                     tries=0,
                     blocked_until=None,
-                    failure=None,
+                    failure=export.failure if export.stopped else None,
                 )
             )
-            return Accepted(name, watermark, by_time_alone)
+        return Accepted(export.name, way.watermark, by_time_alone)
+
+
+@dataclass(frozen=True, slots=True)
+class _WayBack:
+    """Where an export goes back to, from where it stands, if its source still holds the seals."""
+
+    standing: Standing
+    watermark: datetime
+    seal: Seal
+
+    @property
+    def backfills(self) -> list[Lane]:
+        """Those that are not done."""
+        return [lane for lane in self.standing.lanes if lane.kind is LaneKind.BACKFILL and not lane.done]
+
+    def lost(self, holds: Callable[[Seal], bool]) -> list[Seal]:
+        """The seals that matter and that the source does not hold; each is asked for once."""
+        seals = [self.seal, self.standing.export.begin_seal, *(lane.seal for lane in self.backfills)]
+        return [seal for index, seal in enumerate(seals) if seal not in seals[:index] and not holds(seal)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,21 +241,15 @@ def _abandon_open(rows: Rows, name: str) -> int:
 def _known(rows: Rows, name: str) -> Export:
     export = rows.export(name)
     if export is None:
-        raise ConfigError(
-            f"the ledger knows no export named '{name}'",
-            hint="it has not begun, or has another name; see them all with: audit-exporter status",
-        )
+        raise _unknown(name)
     return export
 
 
-def _delivered(rows: Rows, name: str, sequence: int) -> Plan:
-    plan = rows.plan_by_sequence(name, sequence)
-    if plan is None or plan.state is not PlanState.DELIVERED:
-        raise ConfigError(
-            f"export '{name}' has delivered nothing with sequence number {sequence}",
-            hint="see what it has delivered with: audit-exporter status",
-        )
-    return plan
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(
+        f"the ledger knows no export named '{name}'",
+        hint="it has not begun, or has another name; see them all with: audit-exporter status",
+    )
 
 
 def _refuse_repeats(export: Export, window: Window, earlier: list[Lane]) -> None:

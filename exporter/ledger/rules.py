@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from exporter.errors import ConfigError, Conflict, ExportError, LedgerError, NameTaken, Stopped
+from exporter.errors import Conflict, ExportError, LedgerError, NameTaken, Stopped
+from exporter.ledger.history import delivered, note_run, note_window
+from exporter.ledger.lanes import alarm_after, closed, lane_after, repeats
 from exporter.model import (
     LIVE_LANE,
     Attempt,
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from exporter.interfaces import Clock
     from exporter.ledger.storage import Rows, RunRecord, Storage
     from exporter.model import BadRecord, Content, Range, Rendering, Seal, Stamp
-
-FOREIGN: Final = "a foreign object has the name of this export's next object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,7 @@ class Ledger:
     def standing(self, name: str) -> Standing | None:
         """One export, or None if it never began."""
         with self._storage.reading() as rows:
-            export = rows.export(name)
-            if export is None:
-                return None
-            return Standing(export, tuple(rows.lanes(name)), next(iter(rows.open_plans(name)), None))
+            return standing_of(rows, name)
 
     def standings(self) -> dict[str, Standing]:
         """Every export by name, as of one moment."""
@@ -129,13 +126,7 @@ class Ledger:
     def delivered(self, name: str, sequence: int) -> Plan:
         """The delivered plan with this sequence number; raises ConfigError if there is none."""
         with self._storage.reading() as rows:
-            plan = rows.plan_by_sequence(name, sequence)
-        if plan is None or plan.state is not PlanState.DELIVERED:
-            raise ConfigError(
-                f"export '{name}' has delivered nothing with sequence number {sequence}",
-                hint=f"see its last one with: audit-exporter status --export {name}",
-            )
-        return plan
+            return delivered(rows, name, sequence)
 
     def attempts(self, plan_id: str) -> list[Attempt]:
         """Every recorded try at a plan, oldest first."""
@@ -170,7 +161,12 @@ class Ledger:
         return self._begun(name)
 
     def plan(self, before: Export, draft: Draft, bad: Iterable[BadRecord] = ()) -> Plan:
-        """Step 4. Fix range, rendering and name of the next object, if nothing changed since `before`."""
+        """Step 4. Fix range, rendering and name of the next object, if nothing changed since `before`.
+
+        ``bad`` is what is kept of its bad records: no more than the quarantine takes.
+        """
+        kept = list(bad)  # read before anybody has to wait for the transaction
+        whole = sum(len(record.body) == record.length for record in kept)
         with self.writing() as rows:
             export, lane = self._unchanged(rows, before, draft.lane)
             plan = Plan(
@@ -185,10 +181,11 @@ class Ledger:
                 stamp=draft.stamp,
                 content=draft.content,
                 created_at=self._clock(),
-                repeats=_repeats(export, lane, draft.range),
+                bad_not_whole=draft.content.bad - whole,
+                repeats=repeats(export, lane, draft.range),
             )
             rows.insert_plan(plan)
-            rows.insert_bad_records(plan.id, bad)
+            rows.insert_bad_records(plan.id, kept)
             if lane.kind is not LaneKind.REPLAY:
                 window = draft.range.window
                 rows.update_lane(replace(lane, open_end=window.end, open_seal=draft.range.seal))
@@ -220,8 +217,8 @@ class Ledger:
         """Step 6, when the attempt did not deliver: keep what is known of it, and when to try again."""
         with self.writing() as rows:
             rows.update_attempt(replace(attempt, outcome=outcome, error=failure.message))
-            if self._is_open(rows, plan):
-                export = self._export(rows, plan.export)
+            export = self._export(rows, plan.export) if self._is_open(rows, plan) else None
+            if export is not None and not export.stopped:
                 rows.update_export(
                     replace(export, tries=export.tries + 1, blocked_until=retry_at, failure=failure)
                 )
@@ -240,7 +237,7 @@ class Ledger:
             )
             rows.update_attempt(replace(attempt, outcome=Outcome.EXISTS))
             if not ours:
-                alarm = f"{FOREIGN}: {attempt.store}/{plan.name}"
+                alarm = foreign_alarm(attempt.store, plan.name)
                 failure = Failure(alarm, resume_hint(plan.export), self._clock())
                 export = self._export(rows, plan.export)
                 rows.update_export(
@@ -271,8 +268,8 @@ class Ledger:
         if not landed:  # since this attempt was judged, those that made the object ours were refused
             raise Conflict(f"plan {plan.sequence} of export '{plan.export}' cannot have landed")
         now = self._clock()
-        delivered = replace(plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed)))
-        rows.update_plan(delivered)
+        done = replace(plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed)))
+        rows.update_plan(done)
         lane = rows.lane(plan.export, plan.lane)
         if lane is None:
             raise Conflict(f"lane '{plan.lane}' of export '{plan.export}' has gone")
@@ -283,40 +280,38 @@ class Ledger:
                 version=export.version + 1,
                 tries=0,
                 blocked_until=None,
-                failure=_differing_hashes(delivered, now),
+                failure=None,
+                alarm=alarm_after(export.alarm, done),
                 delivered_at=now,
                 object_name=plan.name,
             )
         )
         if plan.final and lane.kind is LaneKind.LIVE:
-            rows.insert_window(SealedWindow(plan.export, plan.range.window.end, plan.range.seal, now))
-        return delivered
+            note_window(rows, SealedWindow(plan.export, plan.range.window.end, plan.range.seal, now))
+        return done
 
     def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal) -> None:
         """Step 7 for a window with nothing (more) in it: progress without a name and an object."""
         with self.writing() as rows:
             export, lane = self._unchanged(rows, before, lane_id)
-            rows.update_lane(_closed(lane, end, seal))
+            rows.update_lane(closed(lane, end, seal))
             rows.update_export(
                 replace(export, version=export.version + 1, tries=0, blocked_until=None, failure=None)
             )
             if lane.kind is LaneKind.LIVE:
-                rows.insert_window(SealedWindow(export.name, end, seal, self._clock()))
+                note_window(rows, SealedWindow(export.name, end, seal, self._clock()))
 
     def fail(self, name: str, message: str, hint: str) -> None:
-        """Keep why an export did not get as far as an attempt, for `status`."""
+        """Keep why an export did not get as far as an attempt, for `status`, unless an alarm stopped it."""
         with self.writing() as rows:
             export = rows.export(name)
-            if export is not None:
+            if export is not None and not export.stopped:
                 rows.update_export(replace(export, failure=Failure(message, hint, self._clock())))
 
     def record_run(self, run: RunRecord) -> None:
         """Keep that a run started or, the second time, how it ended."""
         with self.writing() as rows:
-            if run.finished_at is None:
-                rows.insert_run(run)
-            else:
-                rows.update_run(run)
+            note_run(rows, run)
 
     def last_run(self) -> RunRecord | None:
         """The newest run."""
@@ -338,11 +333,9 @@ class Ledger:
         return export
 
     def _unchanged(self, rows: Rows, before: Export, lane_id: str) -> tuple[Export, Lane]:
-        export = self._export(rows, before.name)
+        export = unmoved(rows, before)
         lane = rows.lane(before.name, lane_id)
-        # The claim besides the version: a renamed export's name may be a new export's by now.
-        same = (export.version, export.claim) == (before.version, before.claim)
-        if lane is None or not same or rows.open_plans(before.name):
+        if lane is None or rows.open_plans(before.name):
             raise Conflict(f"another process moved export '{before.name}' first")
         if export.stopped:
             raise Stopped(export.stopped, hint=resume_hint(export.name))
@@ -368,10 +361,26 @@ class Ledger:
             )
 
 
-def _repeats(export: Export, lane: Lane, range_: Range) -> bool:
-    """Whether some of these records may have been delivered before."""
-    accepted = export.repeats_until is not None and range_.window.start < export.repeats_until
-    return lane.kind is LaneKind.REPLAY or lane.redeliver or accepted
+def standing_of(rows: Rows, name: str) -> Standing | None:
+    """One export, or None if it never began."""
+    export = rows.export(name)
+    if export is None:
+        return None
+    return Standing(export, tuple(rows.lanes(name)), next(iter(rows.open_plans(name)), None))
+
+
+def unmoved(rows: Rows, before: Export) -> Export:
+    """The export's present row; raises Conflict if what comes next is no longer what it was."""
+    export = rows.export(before.name)
+    # The claim besides the version: a renamed export's name may be a new export's by now.
+    if export is None or (export.version, export.claim) != (before.version, before.claim):
+        raise Conflict(f"another process moved export '{before.name}' first")
+    return export
+
+
+def foreign_alarm(store: str, name: str) -> str:
+    """What stops an export at a foreign object."""
+    return f"a foreign object has the name of this export's next object: {store}/{name}"
 
 
 def resume_hint(name: str) -> str:
@@ -379,30 +388,4 @@ def resume_hint(name: str) -> str:
     return (
         "find out who else writes under this prefix, keep that object or move it away, then run: "
         f"audit-exporter resume {name}"
-    )
-
-
-def lane_after(lane: Lane, plan: Plan) -> Lane:
-    """A lane's progress once this plan is delivered."""
-    if lane.kind is LaneKind.REPLAY:
-        return replace(lane, sequences=lane.sequences[1:], done=len(lane.sequences) == 1)
-    if plan.final:
-        return _closed(lane, plan.range.window.end, plan.range.seal)
-    return replace(lane, last_key=plan.range.last)
-
-
-def _closed(lane: Lane, end: datetime, seal: Seal) -> Lane:
-    done = lane.until is not None and end >= lane.until
-    return replace(lane, watermark=end, seal=seal, open_end=None, open_seal=None, last_key=None, done=done)
-
-
-def _differing_hashes(plan: Plan, now: datetime) -> Failure | None:
-    if len(plan.hashes) < 2:  # noqa: PLR2004 - one hash is one content
-        return None
-    return Failure(
-        f"object {plan.name} was uploaded with {len(plan.hashes)} different contents; "
-        "which of them the store kept is not known",
-        "the source's rows changed between two attempts: compare the object's SHA-256 with those of plan "
-        f"{plan.sequence}",
-        now,
     )

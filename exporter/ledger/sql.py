@@ -13,7 +13,7 @@ from exporter.errors import LedgerError, LedgerMissing
 from exporter.ledger import encoding, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from exporter.ledger.storage import RunRecord
@@ -150,10 +150,16 @@ class SqlRows:
         row = self._one(query)
         return None if row is None else encoding.window_of(row)
 
-    def insert_bad_records(self, plan_id: str, records: Iterable[BadRecord]) -> None:  # noqa: D102
-        for record in records:
-            row = {"plan": plan_id, "id": record.id, "reason": record.reason}
-            self._insert(schema.bad_records, {**row, "length": record.length, "body": record.body})
+    def delete_windows(self, export: str, before: datetime) -> None:  # noqa: D102
+        table = schema.windows
+        self._connection.execute(
+            sa.delete(table).where(table.c.export == export, table.c.committed_at < before)
+        )
+
+    def insert_bad_records(self, plan_id: str, records: Sequence[BadRecord]) -> None:  # noqa: D102
+        if records:
+            rows = [encoding.bad_record_row(plan_id, record) for record in records]
+            self._connection.execute(sa.insert(schema.bad_records), rows)
 
     def bad_records(self, plan_id: str) -> list[BadRecord]:  # noqa: D102
         table = schema.bad_records
@@ -170,6 +176,9 @@ class SqlRows:
         query = sa.select(schema.runs).order_by(schema.runs.c.started_at.desc()).limit(1)
         row = self._one(query)
         return None if row is None else encoding.run_of(row)
+
+    def delete_runs(self, before: datetime) -> None:  # noqa: D102
+        self._connection.execute(sa.delete(schema.runs).where(schema.runs.c.started_at < before))
 
 
 class SqliteStorage:

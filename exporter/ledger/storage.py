@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -79,12 +79,20 @@ class Rows(Protocol):
         """The last live window that was committed before this moment."""
         ...
 
-    def insert_bad_records(self, plan_id: str, records: Iterable[BadRecord]) -> None: ...  # noqa: D102
+    def delete_windows(self, export: str, before: datetime) -> None:
+        """Forget the live windows that were committed before this moment."""
+        ...
+
+    def insert_bad_records(self, plan_id: str, records: Sequence[BadRecord]) -> None: ...  # noqa: D102
     def bad_records(self, plan_id: str) -> list[BadRecord]: ...  # noqa: D102
 
     def insert_run(self, run: RunRecord) -> None: ...  # noqa: D102
     def update_run(self, run: RunRecord) -> None: ...  # noqa: D102
     def last_run(self) -> RunRecord | None: ...  # noqa: D102
+
+    def delete_runs(self, before: datetime) -> None:
+        """Forget the runs that started before this moment."""
+        ...
 
 
 class Storage(Protocol):

@@ -5,6 +5,7 @@ It must not look behind `Storage`: every suite holds for every kind of ledger.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -27,10 +28,10 @@ from exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from exporter.ledger.rules import Standing
-    from exporter.ledger.storage import Storage
+    from exporter.ledger.storage import Rows, Storage
     from exporter.model import Export, Plan, Seal
 
 NAME: Final = "acme"
@@ -95,7 +96,7 @@ class Subject:
         """The export's own row."""
         return self.standing().export
 
-    def draft(self, lane_id: str = LIVE_LANE, *, final: bool = True, last: int = 9) -> Draft:
+    def draft(self, lane_id: str = LIVE_LANE, *, final: bool = True, last: int = 9, bad: int = 0) -> Draft:
         """A draft of the next part of a lane, as the pipeline would make it."""
         standing = self.standing()
         lane, number = standing.lane(lane_id), standing.export.sequence + 1
@@ -110,7 +111,8 @@ class Subject:
             last=(window.end.isoformat(), last),
         )
         stamp = Stamp(window.end, number)
-        return Draft(lane_id, range_, RENDERING, final, f"audit/acme/{number}.zip", stamp, content())
+        made = replace(content(), bad=bad)
+        return Draft(lane_id, range_, RENDERING, final, f"audit/acme/{number}.zip", stamp, made)
 
     def plan(self, lane_id: str = LIVE_LANE, *, final: bool = True, last: int = 9) -> Plan:
         """Plan the next part of a lane."""
@@ -139,6 +141,26 @@ class Subject:
             export = rows.export(NAME)
             assert export is not None
             rows.update_export(replace(export, **values))  # type: ignore[arg-type]
+
+
+class WatchedStorage:
+    """A storage of which one can tell whether a transaction that writes is open."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.inside = False
+        self.reading = storage.reading
+        self.close = storage.close
+
+    @contextmanager
+    def writing(self) -> Iterator[Rows]:
+        """A transaction."""
+        with self._storage.writing() as rows:
+            self.inside = True
+            try:
+                yield rows
+            finally:
+                self.inside = False
 
 
 def everything(storage: Storage, names: Iterable[str] = (NAME,)) -> Mapping[str, object]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from exporter.errors import ConfigError, Conflict
-from exporter.ledger.requests import Accepted, restored
+from exporter.ledger.requests import Accepted, Requests, restored
 from exporter.ledger.rules import Ledger
 from exporter.model import LIVE_LANE, Failure, Lane, LaneKind, Outcome, PlanState, Window
 from tests.contracts.ledger import (
@@ -19,6 +21,7 @@ from tests.contracts.ledger import (
     MAY_HAVE_LANDED,
     NAME,
     STORE,
+    WatchedStorage,
     at,
     changes_nothing,
     content,
@@ -28,7 +31,7 @@ from tests.contracts.ledger import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model import Seal
+    from exporter.model import Plan, Seal
     from tests.contracts.ledger import Subject
 
 PAST: Final = Window(at(-8), at(-4))
@@ -44,9 +47,11 @@ def lost(_seal: Seal) -> bool:
     return False
 
 
-def backfill(subject: Subject, window: Window = PAST, *, redeliver: bool = False) -> Lane:
+def backfill(
+    subject: Subject, window: Window = PAST, *, redeliver: bool = False, again: bool = False
+) -> Lane:
     """Ask for a past range, with seal 50 at the moment."""
-    return subject.requests.backfill(NAME, window, seal(50), redeliver=redeliver)
+    return subject.requests.backfill(NAME, window, seal(50), redeliver=redeliver, again=again)
 
 
 # --- pause, resume, rename ---------------------------------------------------------------------------
@@ -72,7 +77,7 @@ def resumes_from_whatever_held_it(subject: Subject) -> None:
     """Resuming ends a pause, a block and an alarm, and is a change that planners notice."""
     before = subject.begin().export
     failure = Failure("no", "", BEGIN)
-    subject.change(paused=True, stopped="alarm", tries=3, blocked_until=at(9), failure=failure)
+    subject.change(paused=True, stopped="alarm", alarm="look", tries=3, blocked_until=at(9), failure=failure)
     assert subject.requests.resume(NAME) is False
     assert subject.export() == replace(before, version=before.version + 1)
 
@@ -125,7 +130,7 @@ def renames_everything_that_belongs_to_an_export(subject: Subject) -> None:
     subject.begin("other", "elsewhere")
     subject.deliver(subject.plan())
     backfill(subject)
-    plan = subject.ledger.plan(subject.export(), subject.draft(), [BAD])
+    plan = subject.ledger.plan(subject.export(), subject.draft(bad=1), [BAD])
     attempt = subject.answered(plan, Outcome.UNKNOWN)
     before, other = subject.standing(), subject.standing("other")
     subject.requests.rename(NAME, "it's new")
@@ -246,7 +251,7 @@ def refuses_to_backfill_what_live_delivery_covers(subject: Subject) -> None:
 
 
 def refuses_to_backfill_twice(subject: Subject) -> None:
-    """A range that overlaps an earlier backfill is refused, whether that is done or not."""
+    """Another range that overlaps an earlier backfill is refused, whether that is done or not."""
     subject.begin()
     lane = backfill(subject)
     overlapping = (
@@ -255,10 +260,36 @@ def refuses_to_backfill_twice(subject: Subject) -> None:
         Window(at(-9), at(-3)),
         Window(at(-7), at(-6)),
     )
-    for window in overlapping:
-        changes_nothing(subject, ConfigError, lambda window=window: backfill(subject, window))  # type: ignore[misc]
-    subject.ledger.advance(subject.export(), lane.id, PAST.end, lane.seal)
-    changes_nothing(subject, ConfigError, lambda: backfill(subject))
+    for _ in range(2):
+        for window in overlapping:
+            changes_nothing(subject, ConfigError, lambda window=window: backfill(subject, window))  # type: ignore[misc]
+        if not lane.done:
+            subject.ledger.advance(subject.export(), lane.id, PAST.end, lane.seal)
+            lane = subject.standing().lane(lane.id)
+    changes_nothing(subject, ConfigError, lambda: backfill(subject, again=True))
+
+
+def finds_a_backfill_that_is_done(subject: Subject) -> None:
+    """The same request as one that is done is that one, neither refused nor delivered again."""
+    subject.begin()
+    for redeliver in (False, True):
+        lane = backfill(subject, redeliver=redeliver)
+        subject.ledger.advance(subject.export(), lane.id, PAST.end, lane.seal)
+        before = subject.standing()
+        found = backfill(subject, redeliver=redeliver)
+        assert (found, found.done) == (before.lane(lane.id), True)
+        assert subject.standing() == before
+
+
+def redelivers_once_more_when_asked_to(subject: Subject) -> None:
+    """With `again` a redelivery that is done is asked for anew, one that is not is found, however many."""
+    subject.begin()
+    for number in range(1, 12):
+        lane = backfill(subject, redeliver=True, again=True)
+        assert (lane.id, lane.done) == (f"backfill-{number}", False)
+        for again in (True, False):
+            assert backfill(subject, redeliver=True, again=again) == lane
+        subject.ledger.advance(subject.export(), lane.id, PAST.end, lane.seal)
 
 
 def backfills_right_beside_an_earlier_one(subject: Subject) -> None:
@@ -280,14 +311,12 @@ def finds_the_same_backfill_where_it_was_left(subject: Subject) -> None:
 
 
 def redelivers_whatever_is_asked_for(subject: Subject) -> None:
-    """With `redeliver` a range may repeat anything, under the seal of the moment, again and again."""
+    """With `redeliver` a range may repeat anything, under the seal of the moment."""
     subject.begin()
     backfill(subject)
     repeated = backfill(subject, Window(at(-6), at(6)), redeliver=True)
     assert (repeated.id, repeated.seal, repeated.redeliver) == ("backfill-2", seal(50), True)
     assert backfill(subject, Window(at(-6), at(6)), redeliver=True) == repeated
-    subject.ledger.advance(subject.export(), repeated.id, at(6), repeated.seal)
-    assert backfill(subject, Window(at(-6), at(6)), redeliver=True).id == "backfill-3"
 
 
 # --- replay ------------------------------------------------------------------------------------------
@@ -431,7 +460,7 @@ def gives_up_open_plans_by_accepting(subject: Subject) -> None:
 
 
 def reseals_the_unfinished_backfills_whose_seal_is_lost(subject: Subject) -> None:
-    """An unfinished backfill goes on where it was, under a seal that the source holds; others stay."""
+    """An unfinished backfill starts its window anew, under a seal that the source holds; others stay."""
     subject.begin()
     done = backfill(subject, Window(at(-12), at(-8)), redeliver=True)
     subject.ledger.advance(subject.export(), done.id, at(-8), done.seal)
@@ -443,15 +472,70 @@ def reseals_the_unfinished_backfills_whose_seal_is_lost(subject: Subject) -> Non
     subject.requests.accept_source(NAME, BEGIN, seal(77), lost)
     after = subject.standing()
     assert after.lane(done.id) == lanes[done.id]
-    assert after.lane(kept.id) == replace(lanes[kept.id], seal=seal(77), open_seal=None, open_end=None)
+    assert after.lane(kept.id) == replace(
+        lanes[kept.id], seal=seal(77), open_seal=None, open_end=None, last_key=None
+    )
+    assert lanes[kept.id].last_key is not None
 
 
 def keeps_an_alarm_through_an_acceptance(subject: Subject) -> None:
     """Accepting a source says nothing about a foreign object."""
     three_windows(subject)
-    subject.change(stopped="alarm", paused=True)
+    failure = Failure("alarm", "", BEGIN)
+    subject.change(stopped="alarm", paused=True, failure=failure)
     subject.requests.accept_source(NAME, at(99), seal(77), held)
-    assert (subject.export().stopped, subject.export().paused) == ("alarm", True)
+    export = subject.export()
+    assert (export.stopped, export.paused, export.failure) == ("alarm", True, failure)
+
+
+def asks_the_source_while_others_may_write(subject: Subject) -> None:
+    """A source may take seconds to answer: no transaction that writes waits for it; each seal comes once."""
+    three_windows(subject)
+    backfill(subject)
+    storage = WatchedStorage(subject.storage)
+    asked: list[Seal] = []
+
+    def holds(one: Seal) -> bool:
+        assert not storage.inside
+        asked.append(one)
+        return False
+
+    requests = Requests(Ledger(storage, subject.clock), subject.clock)
+    requests.accept_source(NAME, at(13), seal(77), holds)
+    assert asked == [subject.ledger.delivered(NAME, 2).range.seal, seal(0)]
+
+
+def accepts_for_an_export_as_it_is_by_then(subject: Subject) -> None:
+    """What another process does while the source is asked counts: it is asked again."""
+    three_windows(subject)
+    plans: list[Plan] = []
+
+    def holds(_seal: Seal) -> bool:
+        if not plans:
+            plans.append(subject.plan())
+            subject.requests.pause(NAME)
+        return True
+
+    subject.requests.accept_source(NAME, at(13), seal(77), holds)
+    standing = subject.standing()
+    assert (standing.open_plan, standing.live.open_end, standing.live.watermark) == (None, None, at(8))
+    assert (standing.export.repeats_until, standing.export.sequence) == (at(16), 4)
+    assert standing.export.paused
+
+
+def gives_up_on_an_export_that_does_not_stand_still(subject: Subject) -> None:
+    """Accepting ends with an error that says what to do, if the export moves whenever the source is asked."""
+    three_windows(subject)
+
+    def holds(_seal: Seal) -> bool:
+        subject.ledger.advance(subject.export(), LIVE_LANE, at(16), seal(16))
+        return True
+
+    with pytest.raises(Conflict) as moving:
+        subject.requests.accept_source(NAME, at(13), seal(77), holds)
+    assert "end the runs" in moving.value.hint
+    assert subject.standing().live.watermark == at(16)
+    assert subject.export().repeats_until is None
 
 
 # --- restored ----------------------------------------------------------------------------------------
@@ -522,7 +606,9 @@ REQUESTS: Final[tuple[Callable[[Subject], None], ...]] = (
     refuses_to_backfill_twice,
     backfills_right_beside_an_earlier_one,
     finds_the_same_backfill_where_it_was_left,
+    finds_a_backfill_that_is_done,
     redelivers_whatever_is_asked_for,
+    redelivers_once_more_when_asked_to,
     replays_number_by_number,
     replays_only_what_was_delivered,
     finds_the_same_replay_where_it_was_left,
@@ -536,6 +622,9 @@ REQUESTS: Final[tuple[Callable[[Subject], None], ...]] = (
     gives_up_open_plans_by_accepting,
     reseals_the_unfinished_backfills_whose_seal_is_lost,
     keeps_an_alarm_through_an_acceptance,
+    asks_the_source_while_others_may_write,
+    accepts_for_an_export_as_it_is_by_then,
+    gives_up_on_an_export_that_does_not_stand_still,
     goes_on_after_a_restore,
     compares_versions_across_a_restore,
     gives_every_restore_an_id_of_its_own,

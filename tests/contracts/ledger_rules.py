@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 
 from exporter.errors import ConfigError, Conflict, ExportError, LedgerError, NameTaken, Stopped
-from exporter.ledger.requests import restored
-from exporter.ledger.rules import Draft, Ledger
+from exporter.ledger.history import WINDOWS_KEPT
+from exporter.ledger.lanes import ALARMS, MORE_ALARMS
+from exporter.ledger.requests import Requests, restored
+from exporter.ledger.rules import Draft, Ledger, foreign_alarm
 from exporter.ledger.storage import RunRecord
 from exporter.model import (
     LIVE_LANE,
@@ -30,6 +33,7 @@ from tests.contracts.ledger import (
     MAY_HAVE_LANDED,
     NAME,
     STORE,
+    WatchedStorage,
     at,
     changes_nothing,
     content,
@@ -39,7 +43,7 @@ from tests.contracts.ledger import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model import Export
+    from exporter.model import Export, Plan
     from tests.contracts.ledger import Subject
 
 
@@ -135,7 +139,7 @@ def refuses_a_plan_from_an_old_standing(subject: Subject) -> None:
     old = subject.begin().export
     draft = subject.draft()
     subject.ledger.relocate(NAME, "acme", "elsewhere")
-    changes_nothing(subject, Conflict, lambda: subject.ledger.plan(old, draft, [BAD]))
+    changes_nothing(subject, Conflict, lambda: subject.ledger.plan(old, draft))
 
 
 def lets_one_of_two_planners_win(subject: Subject) -> None:
@@ -180,10 +184,30 @@ def keeps_the_bad_records_of_a_plan(subject: Subject) -> None:
     """A plan's bad records are kept with it byte by byte and in order."""
     subject.begin()
     records = [BAD, replace(BAD, id="6", body=bytes(range(256)) * 4000), replace(BAD, id="'\u2028\U0001f600")]
-    plan = subject.ledger.plan(subject.export(), subject.draft(), iter(records))
+    plan = subject.ledger.plan(subject.export(), subject.draft(bad=3), iter(records))
     with subject.storage.reading() as rows:
         assert rows.bad_records(plan.id) == records
         assert rows.bad_records("another") == []
+
+
+def tells_how_many_bad_records_are_not_whole(subject: Subject) -> None:
+    """A plan counts the bad records that are kept in part or not at all."""
+    subject.begin()
+    records = [BAD, replace(BAD, id="8", length=6)]
+    plan = subject.ledger.plan(subject.export(), subject.draft(bad=5), records)
+    assert plan.bad_not_whole == 4
+    assert subject.standing().open_plan == plan
+
+
+def reads_bad_records_before_anybody_has_to_wait(subject: Subject) -> None:
+    """The file of bad records is read before the transaction that takes them begins."""
+    storage = WatchedStorage(subject.storage)
+    ledger = Ledger(storage, subject.clock)
+    subject.begin()
+    records = (BAD for _ in range(1) if not storage.inside)
+    plan = ledger.plan(subject.export(), subject.draft(bad=1), records)
+    with subject.storage.reading() as rows:
+        assert rows.bad_records(plan.id) == [BAD]
 
 
 # --- attempt and answer ------------------------------------------------------------------------------
@@ -219,6 +243,20 @@ def refuses_an_attempt_of_a_stopped_export(subject: Subject) -> None:
     subject.change(stopped="alarm")
     stopped = changes_nothing(subject, Stopped, lambda: subject.ledger.attempt(plan, content(), STORE))
     assert str(stopped) == "alarm"
+
+
+def keeps_an_alarm_that_stopped_an_export_through_later_failures(subject: Subject) -> None:
+    """An answer or a failure that comes after a foreign object was seen says nothing more important."""
+    subject.begin()
+    plan = subject.plan()
+    slow, mine = (subject.ledger.attempt(plan, content(), STORE) for _ in range(2))
+    subject.know(slow, Outcome.NOT_SENT)
+    assert not subject.ledger.judge(plan, mine)
+    before = subject.standing()
+    subject.ledger.answer(plan, slow, Outcome.UNKNOWN, Failure("slow", "", at(1)), at(2))
+    subject.ledger.fail(NAME, "no room", "")
+    assert subject.standing() == before
+    assert subject.ledger.attempts(plan.id)[0].outcome is Outcome.UNKNOWN
 
 
 def keeps_the_plan_open_after_any_failure(subject: Subject) -> None:
@@ -293,6 +331,7 @@ def stops_the_export_at_a_foreign_object(subject: Subject) -> None:
     subject.clock.now = at(6)
     subject.ledger.judge(plan, attempt)
     export = subject.export()
+    assert export.stopped == foreign_alarm(STORE, plan.name)
     assert f"{STORE}/{plan.name}" in export.stopped
     assert export.failure is not None
     assert (export.failure.message, export.failure.at) == (export.stopped, at(6))
@@ -435,11 +474,45 @@ def alarms_about_differing_contents(subject: Subject) -> None:
     subject.clock.now = at(7)
     delivered = subject.deliver(plan)
     assert delivered.hashes == ("a" * 64, "b" * 64)
-    failure = subject.export().failure
-    assert failure is not None
-    assert failure.at == at(7)
-    assert plan.name in failure.message
-    assert "2 different contents" in failure.message
+    export = subject.export()
+    for said in (plan.name, "2 different contents", "a" * 64, "b" * 64):
+        assert said in export.alarm
+    assert (export.stopped, export.failure) == ("", None)
+
+
+def differ(subject: Subject) -> Plan:
+    """Deliver the next plan, whose two attempts had two contents."""
+    plan = subject.plan()
+    subject.answered(plan, Outcome.UNKNOWN, sha256="b")
+    return subject.deliver(plan)
+
+
+def keeps_an_alarm_until_a_person_clears_it(subject: Subject) -> None:
+    """No delivery, empty window, failure, restart or accepted source takes an alarm away: `resume` does."""
+    subject.begin()
+    first = differ(subject)
+    subject.deliver(subject.plan())
+    subject.ledger.advance(subject.export(), LIVE_LANE, at(12), seal(12))
+    subject.ledger.fail(NAME, "no", "")
+    subject.requests.accept_source(NAME, FAR, seal(77), lambda _: True)
+    restored(subject.storage, subject.clock)
+    subject.ledger = Ledger(subject.storage, subject.clock)
+    subject.requests = Requests(subject.ledger, subject.clock)
+    second = differ(subject)
+    about_first, about_second = subject.export().alarm.splitlines()
+    assert first.name in about_first
+    assert second.name in about_second
+    subject.requests.resume(NAME)
+    assert subject.export().alarm == ""
+
+
+def keeps_as_many_alarms_as_a_person_reads(subject: Subject) -> None:
+    """However many objects it is about, an alarm stays short, and says where the others are."""
+    subject.begin()
+    first, *_ = (differ(subject) for _ in range(ALARMS + 2))
+    lines = subject.export().alarm.splitlines()
+    assert first.name in lines[0]
+    assert lines[ALARMS:] == [MORE_ALARMS]
 
 
 def advances_over_an_empty_window(subject: Subject) -> None:
@@ -529,6 +602,23 @@ def remembers_the_newest_run(subject: Subject) -> None:
     assert subject.ledger.last_run() == ended
 
 
+def forgets_windows_after_a_while(subject: Subject) -> None:
+    """Of the windows that are too old only the last one is remembered, so that there is one to go back to."""
+    subject.begin()
+    subject.begin("other", "elsewhere")
+    subject.ledger.advance(subject.standing("other").export, LIVE_LANE, at(4), seal(4))
+    for number in (1, 2, 3):
+        subject.clock.now = at(number)
+        subject.ledger.advance(subject.export(), LIVE_LANE, at(number), seal(number))
+    subject.clock.now = at(2.5) + WINDOWS_KEPT
+    subject.ledger.advance(subject.export(), LIVE_LANE, at(9), seal(9))
+    second = timedelta(seconds=1)
+    with subject.storage.reading() as rows:
+        found = [rows.last_window_before(NAME, at(number) + second) for number in (1, 2, 3)]
+        assert [window and window.end for window in found] == [None, at(2), at(3)]
+        assert rows.last_window_before("other", FAR) is not None
+
+
 def shuts_out_whoever_outlives_a_restore(subject: Subject) -> None:
     """After a restore, no rule of a process that opened the ledger before it changes anything."""
     subject.begin()
@@ -571,9 +661,12 @@ RULES: Final[tuple[Callable[[Subject], None], ...]] = (
     gives_a_stopped_export_no_plan,
     refuses_a_plan_in_a_lane_that_is_gone,
     keeps_the_bad_records_of_a_plan,
+    tells_how_many_bad_records_are_not_whole,
+    reads_bad_records_before_anybody_has_to_wait,
     records_attempts_in_order,
     refuses_an_attempt_at_a_closed_plan,
     refuses_an_attempt_of_a_stopped_export,
+    keeps_an_alarm_that_stopped_an_export_through_later_failures,
     keeps_the_plan_open_after_any_failure,
     keeps_a_late_answer_to_a_delivered_plan_apart,
     judges_by_what_the_other_attempts_may_have_done,
@@ -590,11 +683,14 @@ RULES: Final[tuple[Callable[[Subject], None], ...]] = (
     commits_nothing_after_an_alarm,
     keeps_the_hashes_that_can_have_landed,
     alarms_about_differing_contents,
+    keeps_an_alarm_until_a_person_clears_it,
+    keeps_as_many_alarms_as_a_person_reads,
     advances_over_an_empty_window,
     refuses_to_advance_against_anybody,
     knows_every_export_at_once,
     finds_only_what_was_delivered,
     keeps_why_an_export_did_not_get_on,
     remembers_the_newest_run,
+    forgets_windows_after_a_while,
     shuts_out_whoever_outlives_a_restore,
 )

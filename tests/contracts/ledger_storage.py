@@ -17,6 +17,7 @@ from exporter.ledger.requests import restored
 from exporter.ledger.storage import RunRecord
 from exporter.model import (
     LIVE_LANE,
+    QUARANTINE_RECORDS,
     Attempt,
     BadRecord,
     Content,
@@ -102,6 +103,7 @@ exports = st.builds(
     repeats_until=st.none() | times,
     paused=st.booleans(),
     stopped=texts,
+    alarm=texts,
     tries=st.integers(0, 2**31 - 1),
     blocked_until=st.none() | times,
     failure=st.none() | st.builds(Failure, texts, texts, times),
@@ -138,6 +140,7 @@ plans = st.builds(
     stamp=stamps,
     content=contents,
     created_at=times,
+    bad_not_whole=numbers,
     repeats=st.booleans(),
     state=st.sampled_from(PlanState),
     delivered_at=st.none() | times,
@@ -262,6 +265,32 @@ def keeps_every_window_run_and_bad_record(subject: Subject) -> None:
     keeps()
 
 
+def keeps_every_bad_record_of_many(subject: Subject) -> None:
+    """As many as a plan may have are kept, in order; and none is as well."""
+    many = [replace(BAD, id=str(number)) for number in range(QUARANTINE_RECORDS)]
+    with undone(subject.storage) as rows:
+        rows.insert_bad_records("none", [])
+        rows.insert_bad_records("many", many)
+        assert (rows.bad_records("none"), rows.bad_records("many")) == ([], many)
+
+
+def forgets_what_is_older_than_a_moment(subject: Subject) -> None:
+    """Runs started, and one export's windows committed, strictly before a moment are forgotten."""
+    with undone(subject.storage) as rows:
+        for hour in (1, 2):
+            rows.insert_run(RunRecord(str(hour), at(hour)))
+            rows.insert_window(SealedWindow(NAME, at(hour), {}, at(hour)))
+        rows.insert_window(SealedWindow("other", at(1), {}, at(1)))
+        rows.delete_runs(before=at(2))
+        rows.delete_windows(NAME, before=at(2))
+        assert rows.last_run() == RunRecord("2", at(2))
+        assert rows.last_window_before(NAME, at(2)) is None
+        assert rows.last_window_before(NAME, FAR) == SealedWindow(NAME, at(2), {}, at(2))
+        assert rows.last_window_before("other", FAR) is not None
+        rows.delete_runs(before=FAR)
+        assert rows.last_run() is None
+
+
 def keeps_times_of_every_year(subject: Subject) -> None:
     """A time of any year comes back as it was: a backfill may ask for everything since year 1."""
     with undone(subject.storage) as rows:
@@ -352,6 +381,8 @@ def takes_back_a_transaction_that_fails(subject: Subject) -> None:
         rows.insert_window(SealedWindow(NAME, BEGIN, {}, BEGIN))
         rows.insert_bad_records(plan.id, [BAD])
         rows.insert_run(RunRecord("1", BEGIN))
+        rows.delete_runs(before=FAR)
+        rows.delete_windows(NAME, before=FAR)
         rows.rename_export(NAME, "renamed")
     assert everything(subject.storage) == before
     assert everything(subject.storage, ["renamed", "b"])["open"] == before["open"]
@@ -376,7 +407,7 @@ class MortalRows:
         self._count_change = count_change
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever Rows has
-        if name.startswith(("insert_", "update_", "rename_", "set_")):
+        if name.startswith(("insert_", "update_", "rename_", "set_", "delete_")):
             self._count_change()
         return getattr(self._rows, name)
 
@@ -441,7 +472,7 @@ def _attempted(subject: Subject) -> None:
 WHOLE: Final[Mapping[str, tuple[Callable[[Subject], None], Callable[[Subject], object], int]]] = {
     "begin": (_delivered, lambda it: it.begin("other", "elsewhere"), 2),
     "relocate": (_delivered, lambda it: it.ledger.relocate(NAME, "acme", "elsewhere"), 1),
-    "plan": (_delivered, lambda it: it.ledger.plan(it.export(), it.draft(), [BAD]), 4),
+    "plan": (_delivered, lambda it: it.ledger.plan(it.export(), it.draft(bad=1), [BAD]), 4),
     "attempt": (_planned, lambda it: it.ledger.attempt(_open(it), content(), STORE), 1),
     "answer": (
         _attempted,
@@ -508,6 +539,8 @@ STORAGE: Final[tuple[Callable[[Subject], None], ...]] = (
     keeps_every_plan,
     keeps_every_attempt,
     keeps_every_window_run_and_bad_record,
+    keeps_every_bad_record_of_many,
+    forgets_what_is_older_than_a_moment,
     keeps_times_of_every_year,
     keeps_the_order_of_fields,
     finds_open_plans_of_one_export_or_all,

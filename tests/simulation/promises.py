@@ -264,7 +264,7 @@ class Promises:
             raise Violation(f"{name} is from before {export.names_from}, where names had to start")
         if export.paused:
             raise Violation(f"{name} was planned while {plan.export} was paused")
-        if len(rows.bad_records(plan.id)) != plan.content.bad:
+        if len(rows.bad_records(plan.id)) != plan.content.bad or plan.bad_not_whole:
             raise Violation(f"the quarantine of {name} is not whole")
 
     def _judge_delivered(self, rows: MemoryRows, plan: Plan) -> None:
@@ -285,7 +285,7 @@ class Promises:
 
     def _judge_alarmed(self, rows: MemoryRows, plan: Plan) -> None:
         export = rows.export(plan.export)
-        if export is None or export.failure is None:
+        if export is None or plan.name not in export.alarm:
             raise Violation(f"nobody is told that {plan.name} was sent with two contents")
         self.reached["two contents sent"] += 1
 

@@ -6,11 +6,11 @@ out of a step; what the real code does with its own errors is its own affair.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from datetime import datetime
 
     from exporter.destinations.object_store import ObjectStoreDestination
@@ -74,12 +74,13 @@ class SteppedSource:
         self._step(f"sealed {dict(seal)}")
         return seal
 
-    def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Iterator[tuple[int, Block]]:
+    def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Generator[tuple[int, Block]]:
         """The records of some ranges, with a step at every block."""
         self._step("read")
-        for index, block in self._source.read(ranges, columns):
-            yield index, block
-            self._step("read a block")
+        with closing(self._source.read(ranges, columns)) as found:
+            for index, block in found:
+                yield index, block
+                self._step("read a block")
 
     def quiet_until(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime:
         """Until when nothing is on time."""
