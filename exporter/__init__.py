@@ -2,11 +2,18 @@
 
 The road a record takes, and the module where each step lives::
 
-    schedule -> ledger -> source -> formats -> archive -> ledger (plan) -> destination -> ledger (commit)
+    schedule -> ledger -> sources -> formats -> archive -> ledger (plan) -> destinations -> ledger (commit)
+
+``pipeline`` goes that road for one object, rendering its lines into a ``workspace``; ``runner`` and
+``turns`` go it for many exports at once and say in an ``outcome`` what came of it. Around them are the
+``config`` that a person writes, the ``commands`` that a person types, what ``report`` and ``telemetry``
+answer, and the ``starter`` that makes a first folder.
 
 Imports run one way, and ``tests/test_imports.py`` holds them to it::
 
-    cli -> wiring, runner -> pipeline -> interfaces -> model, errors
+    cli -> commands -> wiring, report, telemetry, starter -> runner, turns, outcome -> pipeline
+    pipeline -> rendering, workspace, ledger (its rules alone) -> interfaces -> model, errors
+    wiring -> config, pipeline and every driver: the only module that knows one by name
     sources, formats, destinations, ledger -> interfaces, model, errors, columns (never each other)
     schedule, keys, archive, columns -> model, errors (pure: no clock, no network, no configuration)
 """

@@ -76,7 +76,7 @@ def run(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, metavar="N", help="Renderers at a time; else one per core."),
+        typer.Option("--workers", min=1, max=64, metavar="N", help="Renderers at a time; else one per core."),
     ] = None,
     budget: Budget = None,
     dry_run: DryRun = False,
@@ -101,6 +101,9 @@ def backfill(
     redeliver: Annotated[
         bool, typer.Option("--redeliver", help="Also what was, or will be, delivered otherwise.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --redeliver: also if the same command was finished.")
+    ] = False,
     budget: Budget = None,
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -111,7 +114,7 @@ def backfill(
     def command() -> int:
         accounts, exports = deliver.one_of(account, export)
         options = deliver.Options(config, accounts, exports, None, budget, dry_run, json)
-        return deliver.backfill(options, start, end, redeliver=redeliver)
+        return deliver.backfill(options, start, end, redeliver=redeliver, again=again)
 
     _exit(command)
 
@@ -200,6 +203,18 @@ def ledger_migrate(config: Config = None) -> None:
     from exporter.commands import manage
 
     _exit(lambda: manage.ledger_migrate(config))
+
+
+@ledger_app.command("bad-records")
+def ledger_bad_records(
+    export: Annotated[str, typer.Option("--export", metavar="NAME", help="The export.")],
+    seq: Annotated[int, typer.Option("--seq", min=1, max=10**12, metavar="N", help="The object's number.")],
+    config: Config = None,
+) -> None:
+    """Print the records that could not be rendered into an object, as JSON lines."""
+    from exporter.commands import inspect
+
+    _exit(lambda: inspect.bad_records(config, export, seq))
 
 
 @ledger_app.command("restored")

@@ -222,7 +222,10 @@ class Layout:
 
 
 class RowBlock:
-    """A block over rows as a database driver gives them; columns are made when first asked for."""
+    """A block over rows as a database driver gives them; columns are made when first asked for.
+
+    Rows hold the columns that were asked for, and id, time and account; the source may have more.
+    """
 
     def __init__(self, branch: Branch, layout: Layout, rows: Sequence[Sequence[object]]) -> None:
         self.branch = branch
@@ -278,7 +281,7 @@ class RowBlock:
         )
 
     def raw(self, index: int) -> bytes:
-        """All that was read of one record, as JSON but for bytes that are not UTF-8."""
+        """What was read of one record, as JSON but for bytes that are not UTF-8."""
         record = dict(zip(self._layout.names, self._rows[index], strict=True))
         return _bytes(json.dumps(record, ensure_ascii=False, default=_readable))
 

@@ -129,8 +129,8 @@ class Source(Protocol):
         """
         ...
 
-    def settings(self, query: str) -> Iterable[str]:
-        """The first column of a query's rows: one export's settings each, as JSON text."""
+    def settings(self, query: str) -> Iterable[bytes]:
+        """The first column of a query's rows: one export's settings each, JSON; empty where it is no text."""
         ...
 
     def check(self, accounts: Sequence[str]) -> Sequence[Finding]:

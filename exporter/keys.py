@@ -24,7 +24,6 @@ MAX_KEY_BYTES = 1024
 
 _LAST_NUMBER = 9999  # _10000 would sort before _9999
 _UNSAFE = re.compile(rb"[^A-Za-z0-9.-]|(?<![A-Za-z0-9-])\.|\.(?![A-Za-z0-9-])")
-_ESCAPED = re.compile(rb"_([0-9A-F]{2})")
 _SUFFIX = re.compile(r"\.(zip|jsonl\.gz)$")
 
 
@@ -35,23 +34,12 @@ def encode_account(account: str) -> str:
     other UTF-8 byte becomes ``_XX``. Raises ConfigError if the account is empty or is not Unicode text.
     """
     if not account:
-        raise ConfigError("the account is empty", hint="Give the account its id in the source.")
+        raise ConfigError("the account is empty", hint="give the account its id in the source")
     try:
         raw = account.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"the account {account!r} is not Unicode text", hint="Write it in UTF-8."
-        ) from error
+        raise ConfigError(f"the account {account!r} is not Unicode text", hint="write it in UTF-8") from error
     return _UNSAFE.sub(lambda byte: b"_%02X" % byte[0][0], raw).decode("ascii")
-
-
-def decode_account(encoded: str) -> str:
-    """The account behind a folder or object name; raises ValueError if no account is encoded so."""
-    raw = _ESCAPED.sub(lambda escape: bytes.fromhex(escape[1].decode()), encoded.encode("ascii"))
-    account = raw.decode("utf-8")
-    if not account or encode_account(account) != encoded:
-        raise ValueError(f"{encoded!r} is not how an account is written in object names")
-    return account
 
 
 def normal_prefix(prefix: str) -> str:
@@ -68,7 +56,7 @@ def normal_prefix(prefix: str) -> str:
 
 
 def _bad_prefix(prefix: str, wrong: str) -> ConfigError:
-    hint = "Write the prefix as plain folder names, such as vendor or logs/vendor."
+    hint = "write the prefix as plain folder names, such as vendor or logs/vendor"
     return ConfigError(f"the prefix {prefix!r} {wrong}", hint=hint)
 
 
@@ -89,7 +77,7 @@ def object_name(prefix: str, account: str, stamp: Stamp, suffix: str) -> str:
     if length > MAX_KEY_BYTES:
         raise ConfigError(
             f"the object name for account {account!r} has {length} bytes, and stores take {MAX_KEY_BYTES}",
-            hint="Shorten the destination's prefix, or the account, which is in the name twice.",
+            hint="shorten the destination's prefix, or the account, which is in the name twice",
         )
     return name
 

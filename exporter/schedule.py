@@ -13,14 +13,9 @@ from __future__ import annotations
 import difflib
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from exporter.errors import ConfigError
-from exporter.model import Window
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
@@ -79,8 +74,8 @@ def _zone_hint(name: str) -> str:
         *(cities[match] for match in difflib.get_close_matches(wanted, cities)),
     ]
     if not near:
-        return "Use a name of the tz database, such as Europe/Berlin or UTC."
-    return f"The nearest names are {', '.join(dict.fromkeys(near))}."
+        return "use a name of the tz database, such as Europe/Berlin or UTC"
+    return f"the nearest names are {', '.join(dict.fromkeys(near))}"
 
 
 def next_boundary(after: datetime, every: timedelta, zone: ZoneInfo) -> datetime:
@@ -91,19 +86,6 @@ def next_boundary(after: datetime, every: timedelta, zone: ZoneInfo) -> datetime
 def last_boundary(at: datetime, every: timedelta, zone: ZoneInfo) -> datetime:
     """The last boundary that is not later than this instant."""
     return _first_instant(_MIDNIGHT + _multiples(at, every, zone) * every, zone)
-
-
-def next_window(watermark: datetime, every: timedelta, zone: ZoneInfo) -> Window:
-    """The window that follows a watermark: no gap, also when zone or ``every`` have changed since."""
-    return Window(watermark, next_boundary(watermark, every, zone))
-
-
-def windows(start: datetime, end: datetime, every: timedelta, zone: ZoneInfo) -> Iterator[Window]:
-    """The schedule's windows clipped to ``[start, end)``, in order."""
-    while start < end:
-        window = Window(start, min(next_boundary(start, every, zone), end))
-        yield window
-        start = window.end
 
 
 def _multiples(at: datetime, every: timedelta, zone: ZoneInfo) -> int:

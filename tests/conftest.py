@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 
-_left_out: list[str] = []
+_left_out: Counter[str] = Counter()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -20,8 +21,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _count(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """A module may be left out as a whole."""
+    _count(report)
+
+
+def _count(report: pytest.TestReport | pytest.CollectReport) -> None:
     if report.skipped:
-        _left_out.append(f"{report.nodeid}: {report.longrepr}")
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _left_out[f"{reason.removeprefix('Skipped: ')} ({report.nodeid.partition('::')[0]})"] += 1
 
 
 @pytest.hookimpl(trylast=True)
@@ -32,8 +43,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in _left_out:
-        terminalreporter.write_line(f"left out: {line}")
+    for reason, number in _left_out.items():
+        terminalreporter.write_line(f"left out, {number}: {reason}")
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import SimpleNamespace
@@ -19,14 +21,22 @@ import structlog
 import yaml
 from typer.testing import CliRunner
 
+from exporter import schedule
 from exporter.cli import app
+from exporter.destinations.directory import DirectoryStore
+from exporter.destinations.object_store import ObjectStoreDestination
 from exporter.destinations.s3 import S3Store
 from exporter.telemetry import logs
 from tests.command_line import DAY, START, TODAY, Answer, Vendor, rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+    from zoneinfo import ZoneInfo
 
+    from exporter.model import Finding
+
+CANARY = "hunter2canary"
 MANY = 40
 
 
@@ -119,6 +129,16 @@ def test_a_dry_run_names_what_a_run_delivers_and_writes_nothing(vendor: Vendor) 
     assert names == list(vendor.objects())
 
 
+def test_a_dry_run_of_many_objects_names_some_and_sums_up_the_rest(vendor: Vendor) -> None:
+    vendor.settings["defaults"]["every"] = "30m"
+    for number in range(60):
+        vendor.insert("acme", START + number * timedelta(minutes=30))
+    _, *rows, rest, total = vendor("run", "--dry-run").out.splitlines()
+    assert len(rows) == 40
+    assert rest.split()[:7] == ["and", "20", "more", "objects", "22", "0", "0"]
+    assert total == "60 objects with 64 records would be delivered."
+
+
 @pytest.mark.parametrize("command", ["status", "check"])
 def test_looking_writes_nothing(vendor: Vendor, command: str) -> None:
     before = vendor.fingerprint()
@@ -144,6 +164,70 @@ def test_only_the_named_exports_are_delivered(vendor: Vendor) -> None:
     assert vendor.event_ids() == ["5"]
     assert vendor("run", "--export", "acme").status == 0
     assert vendor.event_ids() == list("12345")
+
+
+def test_an_account_and_an_export_together_choose_what_is_both(vendor: Vendor) -> None:
+    vendor.export("globex")
+    vendor.export("globex", name="globex-2", destination={"type": "directory", "path": "out-2"})
+    vendor.insert("globex", START)
+    assert vendor("run", "--account", "globex", "--export", "globex").status == 0
+    assert vendor.event_ids() == ["5"]
+    assert not (vendor.folder / "out-2").exists()
+
+
+@pytest.mark.parametrize("command", [["run"], ["backfill", "--from", "2026-01-01", "--to", "2026-01-02"]])
+def test_an_export_of_another_account_is_a_contradiction_and_both_are_named(
+    vendor: Vendor, command: list[str]
+) -> None:
+    vendor.export("globex")
+    answer = vendor(*command, "--account", "globex", "--export", "acme")
+    assert answer.status == 2
+    (said,) = answer.events("stopped")
+    assert said["error"] == "--export acme is of account 'acme', not of --account globex"
+    assert vendor.objects() == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError(CANARY), "RuntimeError"),
+        (ValueError(CANARY), "ValueError"),
+        (OverflowError(CANARY), "OverflowError"),
+        (OSError(36, "File name too long", CANARY), "File name too long"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_drivers_surprise_at_one_export_is_that_exports_alone(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    make = DirectoryStore.__init__
+
+    def surprised(self: DirectoryStore, path: Path) -> None:
+        if path.name == "odd":
+            raise error
+        make(self, path)
+
+    monkeypatch.setattr(DirectoryStore, "__init__", surprised)
+    vendor.export("globex", destination={"type": "directory", "path": "odd"})
+    answer = vendor("run")
+    assert answer.status == 10
+    assert f"Skipped: globex: its destination cannot be set up: {reason}\n  check the export's" in answer.out
+    assert CANARY not in answer.out + answer.err
+    assert vendor.event_ids() == list("1234")
+    assert vendor("status").status == 0
+
+
+def test_where_an_export_writes_is_found_out_once(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    claim = ObjectStoreDestination.claim
+
+    def counted(self: ObjectStoreDestination, account: str) -> str:
+        asked.append(account)
+        return claim(self, account)
+
+    monkeypatch.setattr(ObjectStoreDestination, "claim", counted)
+    assert vendor("run").status == 0
+    assert asked == ["acme"]
 
 
 def test_a_wrong_export_is_skipped_and_the_others_are_delivered(vendor: Vendor) -> None:
@@ -176,7 +260,7 @@ def test_a_run_that_is_out_of_time_says_who_still_has_work_and_the_next_goes_on(
     busy: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = count()
-    monkeypatch.setattr("exporter.runner.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr("exporter.turns.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     answer = busy("run", "--budget", "30s")
     assert answer.status == 10
     assert answer.out.endswith("1 export still has work; the next run goes on where this one stopped.\n")
@@ -208,6 +292,24 @@ def test_a_run_that_is_killed_loses_and_doubles_nothing(busy: Vendor) -> None:
     assert busy("run").status == 0
     assert busy.event_ids() == [str(number + 1) for number in range(MANY)]
     busy.assert_nothing_half_made()
+
+
+def test_control_characters_of_a_name_never_reach_a_terminal(vendor: Vendor) -> None:
+    """A name from a customer could otherwise colour, move or hide what a person reads."""
+    vendor.settings["exports"].append({"account": "red\x1b[31m\u202e", "destination": {"type": "nowhere"}})
+    out = vendor("run").out + vendor("status").out
+    assert "red" in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "x" * 201])
+def test_an_export_is_renamed_only_to_what_the_configuration_takes(vendor: Vendor, name: str) -> None:
+    assert vendor("run").status == 0
+    answer = vendor("rename", "acme", name)
+    assert answer.status == 2
+    assert "name" in answer.err
+    assert vendor.row("acme")["state"] == "up to date"
 
 
 def test_a_library_logs_into_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,6 +429,36 @@ def test_status_json_says_plainly_who_is_paused_blocked_or_stopped(vendor: Vendo
     }
 
 
+def test_one_odd_export_does_not_keep_the_others_out_of_the_table(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor.export("odd", every="1h")
+    vendor.insert("odd", START)
+    vendor("run")
+    boundary = schedule.next_boundary
+
+    def fail_for_odd(after: datetime, every: timedelta, zone: ZoneInfo) -> datetime:
+        if every < DAY:
+            raise OverflowError
+        return boundary(after, every, zone)
+
+    monkeypatch.setattr(schedule, "next_boundary", fail_for_odd)
+    assert vendor.row("acme")["state"] == "up to date"
+    assert vendor.row("odd")["error"] == "its state cannot be shown: OverflowError"
+
+
+def test_an_alarm_that_stops_nothing_is_shown_until_a_person_has_looked(vendor: Vendor) -> None:
+    vendor("run")
+    with closing(sqlite3.connect(vendor.ledger)) as connection, connection:
+        connection.execute("UPDATE exports SET alarm = 'one object\nanother object'")
+    said = vendor("status").out
+    assert "acme is alarm" not in said
+    assert "acme has an alarm\n  alarm: one object\n  alarm: another object\n" in said
+    assert "  what to do: look into it, then run: audit-exporter resume acme\n" in said
+    vendor("resume", "acme")
+    assert "alarm" not in vendor("status").out
+
+
 def test_status_of_an_export_that_there_is_not_names_the_nearest(vendor: Vendor) -> None:
     answer = vendor("status", "--export", "amce")
     assert answer.status == 2
@@ -376,6 +508,36 @@ def test_check_goes_on_to_the_destinations_when_the_source_cannot_be_read(vendor
         in answer.out
     )
     assert f"ok      acme: file://{vendor.out}: " in answer.out
+
+
+def test_check_writes_one_probe_for_all_exports_that_share_a_destination(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes: list[str] = []
+    check = DirectoryStore.check
+
+    def counted(self: DirectoryStore, probe: str) -> Sequence[Finding]:
+        probes.append(probe)
+        return check(self, probe)
+
+    monkeypatch.setattr(DirectoryStore, "check", counted)
+    for number in range(5):
+        vendor.export(f"shared-{number}")
+    vendor.export("alone", destination={"type": "directory", "path": "out", "prefix": "alone"})
+    answer = vendor("check")
+    assert answer.status == 0
+    assert len(probes) == 2
+    assert f"ok      acme, shared-0, shared-1 and 3 more: file://{vendor.out}: " in answer.out
+    assert f"ok      alone: file://{vendor.out}: " in answer.out
+
+
+def test_init_beside_a_ledger_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """A new source with an old ledger would never deliver its first records."""
+    (tmp_path / "ledger.db").write_text("mine")
+    answer = CliRunner().invoke(app, ["init", str(tmp_path)])
+    assert answer.exit_code == 2
+    assert "ledger.db exists already\n" in answer.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.db"]
 
 
 def test_init_makes_what_run_needs_and_replaces_nothing(tmp_path: Path) -> None:
@@ -494,6 +656,55 @@ def test_a_ledger_of_today_needs_no_migration(vendor: Vendor) -> None:
     assert answer.out.endswith(" already.\n")
 
 
+def test_the_records_that_could_not_be_rendered_can_be_read(vendor: Vendor) -> None:
+    vendor.insert("acme", START, b"caf\xe9")
+    assert vendor("run").status == 0
+    vendor.database.unlink()
+    answer = vendor("ledger", "bad-records", "--export", "acme", "--seq", "1")
+    assert answer.status == 0
+    (record,) = [json.loads(line) for line in answer.out.splitlines()]
+    assert record["id"] == "5"
+    assert "UTF-8" in record["reason"]
+    assert "caf" in record["body"]
+    assert vendor("ledger", "bad-records", "--export", "acme", "--seq", "2").out == ""
+    assert vendor("ledger", "bad-records", "--export", "acme", "--seq", "3").status == 2
+
+
+@pytest.mark.parametrize("queried", [False, True])
+def test_without_the_source_a_person_still_sees_and_says_what_goes_on(
+    vendor: Vendor, *, queried: bool
+) -> None:
+    vendor.export("globex")
+    vendor.insert("globex", START)
+    vendor("run")
+    if queried:
+        vendor.settings["exports_from"] = {"query": "SELECT settings FROM audit_exports"}
+        del vendor.settings["exports"][1]
+    vendor.database.unlink()
+    for words in (["pause", "globex"], ["resume", "globex"], ["rename", "globex", "initech"]):
+        assert vendor(*words).status == 0
+    assert vendor.row("acme")["state"] == "up to date"
+    assert vendor("ledger", "migrate").status == 0
+    assert vendor("ledger", "restored").status == 0
+    answer = vendor("status")
+    assert answer.status == 0
+    unknown = f"exports_from.query: its exports are unknown for now: there is no database {vendor.database}"
+    assert (unknown in answer.out) is queried
+    state, error = ("unknown", unknown) if queried else ("not configured", "")
+    assert (vendor.row("initech")["state"], vendor.row("initech")["error"]) == (state, error)
+    assert vendor("run").status == (10 if queried else 20)  # of what is known, nothing is due without it
+
+
+def test_a_query_that_cannot_be_read_holds_up_no_export_of_the_file(vendor: Vendor) -> None:
+    vendor.settings["exports_from"] = {"query": "SELECT settings FROM audit_exports"}
+    answer = vendor("run")
+    assert answer.status == 10
+    assert "Skipped: exports_from.query: its exports are unknown for now: " in answer.out
+    assert vendor.event_ids() == list("1234")
+    (said,) = vendor("run", "--export", "initech").events("stopped")
+    assert said["error"].startswith("exports_from.query: its exports are unknown for now: ")
+
+
 def test_a_restored_ledger_loses_nothing(vendor: Vendor) -> None:
     vendor("run", "--as-of", rfc3339(START + DAY))
     backup = vendor.ledger.read_bytes()
@@ -516,7 +727,7 @@ def test_an_accepted_source_goes_on_from_before_it_changed(vendor: Vendor) -> No
     vendor.settings["defaults"]["every"] = "1h"
     refused = vendor("run")
     assert refused.status == 20
-    assert "accept-source" in refused.events("stopped")[0]["hint"]
+    assert "accept-source" in refused.events("failed")[0]["hint"]
     answer = vendor("ledger", "accept-source", "--from", rfc3339(START))
     assert answer.status == 0
     assert answer.out.startswith(f"acme goes on from {rfc3339(START)}\n")
@@ -574,8 +785,9 @@ def test_a_backfill_that_was_killed_goes_on_with_the_same_command(busy: Vendor) 
     process.kill()
     process.communicate(timeout=60)
     (request,) = busy.row("acme")["requests"]
-    assert request.startswith("backfill-1 ")
-    assert busy(*words).status == 0
+    range_ = f"--from {rfc3339(START)} --to {rfc3339(begin)}"
+    assert request == f"audit-exporter backfill --export acme {range_}"
+    assert busy(*request.split()[1:]).status == 0
     assert busy.event_ids() == [str(number + 1) for number in range(MANY)]
     assert busy.row("acme")["requests"] == []
 
@@ -601,9 +813,28 @@ def test_a_backfill_of_what_another_one_delivered_needs_redeliver(history: Vendo
     assert history.event_ids() == list("123456677")
 
 
+@pytest.mark.parametrize("redeliver", [[], ["--redeliver"]])
+def test_a_finished_backfill_said_again_delivers_nothing_and_says_so(
+    history: Vendor, redeliver: list[str]
+) -> None:
+    assert history(*past(3), *redeliver).status == 0
+    before = history.objects()
+    answer = history(*past(3), *redeliver)
+    assert answer.status == 0
+    option = "--again" if redeliver else "--redeliver"
+    assert answer.out == f"Already delivered. Once more: add {option}\n"
+    assert history.objects() == before
+    more = history(*past(3), *redeliver, *(["--again"] if redeliver else ["--redeliver"]))
+    assert more.status == 0
+    assert history.event_ids() == list("1234556677")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([*past(3), "--again"], "--again is a second --redeliver"),
+        (["replay", "--export", "acme", "--seq", "1..999999999999"], "--seq names more than 10,000 objects"),
+        (["replay", "--export", "acme", "--seq", "9" * 30], "is not a sequence number"),
         (past(0, until=3), " is not before --to "),
         (past(1, until=-400), " lies in the future"),
         (["backfill", "--from", "2026-01-01", "--to", "2026-01-02"], "it is not said whose records"),
@@ -654,21 +885,22 @@ def test_exports_come_from_files_and_from_rows_of_the_source(vendor: Vendor) -> 
         json.dumps({"account": "globex", "destination": destination})
     )
     vendor.execute("CREATE TABLE audit_exports (settings TEXT)")
-    for row in (json.dumps({"account": "initech", "destination": destination}), "{not json"):
+    good = json.dumps({"account": "initech", "destination": destination})
+    for row in ("{not json", None, b"\xff", good):
         vendor.execute("INSERT INTO audit_exports VALUES (?)", row)
+    vendor.execute("INSERT INTO audit_exports VALUES (CAST(x'7bff7d' AS TEXT))")
     query = "SELECT settings FROM audit_exports"
     vendor.settings["exports_from"] = {"files": "exports.d/*.yaml", "query": query}
     for account in ("globex", "initech"):
         vendor.insert(account, START)
     answer = vendor("run")
     assert answer.status == 10
-    assert "Skipped: exports_from.query, row 2: not JSON\n" in answer.out
+    for row_number in (1, 2, 3, 5):
+        assert f"Skipped: exports_from.query, row {row_number}: not JSON text\n" in answer.out
     assert vendor.event_ids() == list("123456")
 
 
 # --- Secrets ---------------------------------------------------------------------------------------
-
-CANARY = "hunter2canary"
 
 
 @pytest.fixture
@@ -676,7 +908,7 @@ def secretive(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> Vendor:
     """Exports to a store that cannot be reached, with the canary in every secret there is."""
     (vendor.folder / "secret").write_text(CANARY)
     monkeypatch.setenv("AUDIT_EXPORTER_TEST_SECRET", CANARY)
-    monkeypatch.setattr("exporter.runner.RETRIES_S", ())
+    monkeypatch.setattr("exporter.turns.RETRIES_S", ())
     by_file, by_name = {"file": "secret"}, {"env": "AUDIT_EXPORTER_TEST_SECRET"}
     place = {"type": "s3", "bucket": "b", "region": "us-east-1", "endpoint_url": "http://127.0.0.1:1"}
     keys = {"access_key_id": CANARY, "secret_access_key": by_name, "session_token": by_file}

@@ -17,12 +17,15 @@ from pydantic import BaseModel, ValidationError
 
 from exporter import config
 from exporter.config import (
+    Columns,
     Config,
     Defaults,
     DirectorySettings,
     ExportSettings,
+    LedgerSettings,
     S3Settings,
     Secret,
+    SourceSettings,
     Surroundings,
     parse_size,
 )
@@ -319,7 +322,10 @@ def test_every_mistake_of_a_refused_file_is_listed(refusal: Callable[[str], list
         ),
         (
             f"account: {'é' * 101}\n{FOLDER}",
-            "line 7: exports[0].name: is 202 bytes long; an export's `name` may have 200",
+            (
+                "line 7: exports[0].name: is 202 bytes long, "
+                "and an export's name may have 200: give it a shorter `name`"
+            ),
         ),
         (
             f"account: a\nformat: standart\n{FOLDER}",
@@ -340,6 +346,10 @@ def test_every_mistake_of_a_refused_file_is_listed(refusal: Callable[[str], list
         (
             f"account: a\ngrace: 60\n{FOLDER}",
             "line 8: exports[0].grace: must be text like '4h', not a number",
+        ),
+        (
+            f"account: a\ngrace: 25h\n{FOLDER}",
+            "line 8: exports[0].grace: must not be longer than 24h",
         ),
         (
             f"account: a\nstart: 2026-11-01T00:00:00\n{FOLDER}",
@@ -502,25 +512,40 @@ def test_rows_are_exports_like_those_of_the_file(load: Callable[..., Config]) ->
     assert more.exports[1].every == timedelta(hours=1)
     assert [problem.message for problem in more.problems] == [
         "exports_from.query, row 2: destination.buckett: unknown key; did you mean 'bucket'?",
-        "exports_from.query, row 3: not JSON",
+        "exports_from.query, row 3: not JSON text",
         f"exports_from.query, row 4: name: 'a' is already the name of the export at {found.path}",
     ]
 
 
-def test_parse_export_says_where_the_mistake_is() -> None:
-    defaults = Defaults({"every": "1h"}, Surroundings(Path("/etc")))
-    data: dict[str, Any] = {"account": "a", "destination": {"type": "directory", "path": "out"}}
-    export = config.parse_export(data, defaults, "row 1")
+ROW: dict[str, Any] = {"account": "a", "destination": {"type": "directory", "path": "out"}}
+
+
+def with_row(data: dict[str, Any], defaults: Defaults | None = None) -> Config:
+    """A configuration whose one export is a row of the source."""
+    whole = Config(
+        path=Path("audit-exporter.yaml"),
+        source=SourceSettings(
+            url=Secret("sqlite:///audit.db"), query="SELECT 1", columns=Columns(id="i", time="t", account="a")
+        ),
+        ledger=LedgerSettings(url=Secret("sqlite:///ledger.db")),
+        exports=(),
+        problems=(),
+        workspace=None,
+        defaults=defaults or Defaults(),
+        exports_query="SELECT 1",
+    )
+    return config.add_rows(whole, [json.dumps(data)])
+
+
+def test_a_row_starts_from_the_defaults_and_the_folder_of_the_file() -> None:
+    (export,) = with_row(ROW, Defaults({"every": "1h"}, Surroundings(Path("/etc")))).exports
     assert export.every == timedelta(hours=1)
     assert export.destination == DirectorySettings(type="directory", path=Path("/etc/out"))
-    with pytest.raises(ConfigError, match=re.escape("row 1: account: must be text, not true or false")):
-        config.parse_export(data | {"account": True}, defaults, "row 1")
 
 
 def test_an_account_that_is_no_unicode_text_is_refused() -> None:
-    data: dict[str, Any] = {"account": "\ud800", "destination": {"type": "directory", "path": "out"}}
-    with pytest.raises(ConfigError, match="account: holds half of a surrogate pair"):
-        config.parse_export(data, Defaults(), "row 1")
+    (problem,) = with_row(ROW | {"account": "\ud800"}).problems
+    assert "row 1: account: holds half of a surrogate pair" in problem.message
 
 
 # --- Secrets ---------------------------------------------------------------------------------------
@@ -718,11 +743,12 @@ def test_any_row_is_an_export_or_a_mistake_in_words(
         data | {"destination": destination},
         data | {"destination": {**destination, "type": "s3"}},
     ):
-        try:
-            config.parse_export(row, Defaults(), "row 1")
-        except ConfigError as error:
-            assert all(line.startswith("row 1: ") for line in error.message.splitlines())  # noqa: PT017
-            assert "Input should" not in error.message  # noqa: PT017
+        found = with_row(row)
+        assert len(found.exports) + len(found.problems) == 1
+        for problem in found.problems:
+            lines = problem.message.splitlines()
+            assert all(line.startswith("exports_from.query, row 1: ") for line in lines)
+            assert "Input should" not in problem.message
 
 
 @given(st.text(st.sampled_from("ab:-[]{}&*<>!|'\"#%@\t\n ,?"), max_size=20))
@@ -775,5 +801,11 @@ def test_the_schema_refuses_what_loading_refuses(
 def test_the_defaults_in_the_schema_are_written_as_people_write_them() -> None:
     properties = config.json_schema()["$defs"]["DefaultSettings"]["properties"]
     defaults = {key: value["default"] for key, value in properties.items()}
-    data = {"account": "a", "destination": {"type": "directory", "path": "out"}}
-    assert config.parse_export(defaults | data, Defaults(), "") == config.parse_export(data, Defaults(), "")
+    assert (defaults["part_limit"], defaults["max_record"]) == ("1GiB", "4MB")
+    assert with_row(defaults | ROW).exports == with_row(ROW).exports
+
+
+def test_every_setting_of_an_export_is_described_with_its_choices() -> None:
+    for name, one in config.json_schema()["$defs"]["DefaultSettings"]["properties"].items():
+        assert one.get("description"), name
+        assert all(f"`{choice}`" in one["description"] for choice in one.get("enum", ())), name

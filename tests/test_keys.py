@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,6 @@ from exporter.errors import ConfigError
 from exporter.keys import (
     MAX_KEY_BYTES,
     account_folder,
-    decode_account,
     encode_account,
     member_name,
     next_stamp,
@@ -25,6 +25,12 @@ from exporter.model import Stamp
 
 AT = datetime(2026, 11, 19, 4, tzinfo=UTC)
 SUFFIXES = [".zip", ".jsonl.gz"]
+
+
+def decode_account(encoded: str) -> str:
+    """The way back: that there is one is what keeps two accounts apart."""
+    return unquote_to_bytes(encoded.replace("_", "%")).decode()
+
 
 accounts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30) | st.text(
     "aZ0-._/2EF é", min_size=1, max_size=12
@@ -64,12 +70,6 @@ def test_an_account_comes_back_from_its_encoding_so_no_two_share_one(account: st
 @given(account=accounts)
 def test_an_encoded_account_holds_only_safe_characters_and_single_inner_dots(account: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", encode_account(account))
-
-
-@pytest.mark.parametrize("encoded", ["", "a_b", "_5f", "_2D", "_C3", "a..b", "a_61", ".", "a/b", "é", "a_"])
-def test_what_no_account_encodes_to_is_not_decoded(encoded: str) -> None:
-    with pytest.raises(ValueError, match=r"not how|codec can't"):
-        decode_account(encoded)
 
 
 @pytest.mark.parametrize(("account", "sentence"), [("", "is empty"), ("a\ud800", "is not Unicode text")])

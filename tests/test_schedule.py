@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ConfigError
-from exporter.model import Window
-from exporter.schedule import check_every, last_boundary, load_zone, next_boundary, next_window, windows
+from exporter.schedule import check_every, last_boundary, load_zone, next_boundary
 
 Clock: TypeAlias = "tuple[tuple[int, int], ...]"
 """When (seconds since 1970) each offset (seconds) began, in order."""
@@ -77,12 +76,17 @@ def oracle(clock: Clock, start_s: int, end_s: int, every_s: int) -> list[int]:
     return sorted(boundary for boundary in found if start_s <= boundary < end_s)
 
 
-def walk(name: str, start: str, end: str, every: timedelta) -> list[str]:
-    """The boundaries from ``start`` to ``end`` in UTC, as text."""
+def boundaries(name: str, start: str, end: str, every: timedelta) -> list[datetime]:
+    """``start``, and the boundaries after it up to ``end``."""
     found = [utc(start)]
     while found[-1] < utc(end):
         found.append(next_boundary(found[-1], every, ZoneInfo(name)))
-    return [f"{boundary:%m-%d %H:%M}" for boundary in found]
+    return found
+
+
+def walk(name: str, start: str, end: str, every: timedelta) -> list[str]:
+    """The same in UTC, as text."""
+    return [f"{boundary:%m-%d %H:%M}" for boundary in boundaries(name, start, end, every)]
 
 
 @pytest.mark.slow
@@ -143,10 +147,9 @@ def test_changes_of_zone_and_length_leave_no_gap_and_no_overlap(
 ) -> None:
     watermark = start
     for name, every in steps:
-        window = next_window(watermark, every, ZoneInfo(name))
-        assert window.start == watermark < window.end
-        assert window.end == next_boundary(watermark, every, ZoneInfo(name))
-        watermark = window.end
+        end = next_boundary(watermark, every, ZoneInfo(name))
+        assert last_boundary(end - datetime.resolution, every, ZoneInfo(name)) <= watermark < end
+        watermark = end
 
 
 @pytest.mark.parametrize(
@@ -160,8 +163,7 @@ def test_changes_of_zone_and_length_leave_no_gap_and_no_overlap(
     ],
 )
 def test_a_window_is_as_long_as_the_clock_makes_it(name: str, start: str, hours: float) -> None:
-    window = next_window(utc(start), 4 * HOUR, load_zone(name))
-    assert window.end - window.start == hours * HOUR
+    assert next_boundary(utc(start), 4 * HOUR, load_zone(name)) - utc(start) == hours * HOUR
 
 
 def test_a_day_that_begins_at_one_has_its_first_boundary_there() -> None:
@@ -211,22 +213,14 @@ def test_an_offset_may_have_seconds() -> None:
 
 
 def test_windows_of_one_second_wait_while_an_hour_repeats() -> None:
-    found = list(
-        windows(
-            utc("2026-10-25T00:59:57"),
-            utc("2026-10-25T02:00:03"),
-            SECOND,
-            load_zone("Europe/Berlin"),
-        )
-    )
-    lengths = [window.end - window.start for window in found]
+    found = boundaries("Europe/Berlin", "2026-10-25T00:59:57", "2026-10-25T02:00:03", SECOND)
+    lengths = [end - start for start, end in pairwise(found)]
     assert lengths == [SECOND, SECOND, HOUR + SECOND, SECOND, SECOND, SECOND]
 
 
 def test_windows_of_one_second_jump_over_a_skipped_hour() -> None:
-    berlin = load_zone("Europe/Berlin")
-    start, end = utc("2026-03-29T00:59:58"), utc("2026-03-29T01:00:02")
-    assert len(list(windows(start, end, SECOND, berlin))) == 4
+    found = boundaries("Europe/Berlin", "2026-03-29T00:59:58", "2026-03-29T01:00:02", SECOND)
+    assert [end - start for start, end in pairwise(found)] == [SECOND] * 4
 
 
 def test_a_fraction_of_a_second_belongs_to_the_window_around_it() -> None:
@@ -242,19 +236,6 @@ def test_the_years_1900_and_2200_have_boundaries_too(name: str, year: int) -> No
     following = next_boundary(at, 24 * HOUR, zone)
     assert at < following <= at + 24 * HOUR
     assert following.astimezone(zone).time().isoformat() == "00:00:00"
-
-
-def test_windows_cover_a_span_exactly_clipped_at_both_ends() -> None:
-    start, end = utc("2026-03-28T10:00"), utc("2026-03-30T17:00")
-    found = list(windows(start, end, 4 * HOUR, load_zone("Europe/Berlin")))
-    assert found[0] == Window(start, utc("2026-03-28T11:00"))
-    assert found[-1] == Window(utc("2026-03-30T14:00"), end)
-    assert all(one.end == two.start for one, two in pairwise(found))
-
-
-def test_an_empty_span_has_no_windows() -> None:
-    noon = utc("2026-03-28T12:00")
-    assert list(windows(noon, noon, HOUR, load_zone("UTC"))) == []
 
 
 def test_every_whole_divisor_of_a_day_is_allowed() -> None:

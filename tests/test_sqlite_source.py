@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from exporter.columns import Roles, TextTimes
 from exporter.errors import SourceBusy, SourceChanged, SourceError
 from exporter.model import Branch, Finding, Level, Range, Seal, Window
 from exporter.sources.sqlite import SqliteSource
+from exporter.sources.sqlite_database import translated
+from exporter.sources.sqlite_snapshot import Snapshot
 from exporter.sources.sqlite_time import sql_times
 
 if TYPE_CHECKING:
@@ -230,10 +233,12 @@ def test_a_wrong_time_setting_stops_before_all_goes_out_as_bad(
 # --- Text, JSON and names --------------------------------------------------------------------------
 
 
-def test_text_that_is_not_utf_8_fails_for_its_record_alone(path: Path) -> None:
+@pytest.mark.parametrize("zones", [("Z", "Z"), ("Z", "+00:00")], ids=["in_order", "sorted"])
+def test_text_that_is_not_utf_8_fails_for_its_record_alone(path: Path, zones: tuple[str, str]) -> None:
     """Records before and after invalid UTF-8 are read as ever; its own column fails, its bytes are there."""
     create(path)
-    insert(path, *(f"2026-11-19T04:00:{second:02}Z" for second in range(10)), note="fine")
+    times = (f"2026-11-19T04:00:{second:02}{zones[second % 2]}" for second in range(10))
+    insert(path, *times, note="fine")
     execute(path, "UPDATE t SET note = CAST(? AS TEXT) WHERE id IN (5, 6)", b"caf\xe9")
     source = SqliteSource(path, roles=ROLES, table="t", block_rows=2)
     records = [
@@ -294,6 +299,42 @@ def test_numbers_can_be_accounts(path: Path) -> None:
         account: len(read(source, whole_day(source, account))) for account in ("42", "042", "42.0", " 42")
     }
     assert found == {"42": 1, "042": 0, "42.0": 0, " 42": 0}
+
+
+@pytest.mark.parametrize("declared", ["", "BLOB", "NUMERIC", "INTEGER", "TEXT"])
+@pytest.mark.parametrize("relation", ["table", "view", "query"])
+def test_accounts_match_in_whatever_form_a_column_keeps_them(
+    path: Path, relation: str, declared: str
+) -> None:
+    """In a column without a type, too, the number 42 and the text "42" are one account, "042" another."""
+    create(
+        path,
+        COLUMNS.replace("account TEXT", f"account {declared}"),
+        f"{INDEXES} CREATE VIEW v AS SELECT * FROM t",
+    )
+    for account in (42, "42", "acme", 0, "042"):
+        insert(path, "2026-11-19T04:00:00Z", "soon", account=account)
+    query = "SELECT * FROM t WHERE id < 0 UNION ALL SELECT * FROM t" if relation == "query" else None
+    source = source_of(path, table={"table": "t", "view": "v"}.get(relation), query=query)
+    found = {
+        account: [one for _, one in read(source, whole_day(source, account))] for account in ("42", "acme")
+    }
+    merged = declared in ("NUMERIC", "INTEGER")  # these make a number of the text 042
+    assert found == {
+        "42": ["2", "4", *(["10"] if merged else []), "1", "3", *(["9"] if merged else [])],
+        "acme": ["6", "5"],
+    }
+
+
+def test_a_column_without_a_type_is_searched_by_its_index(path: Path) -> None:
+    """Accounts that are no numbers lose nothing by a column without a type; numbers only their order."""
+    _, seal = filled(path, COLUMNS.replace("account TEXT", "account"))
+    search = "SEARCH records USING INDEX by_time (account=? AND time>? AND time<?)"
+    assert plans(path, Range("acme", DAY, seal, seal))[Branch.ON_TIME] == search
+    insert(path, "2026-11-19T04:00:00Z", account=42)
+    seal = source_of(path).seal()
+    found = plans(path, Range("42", DAY, seal, seal))
+    assert found[Branch.ON_TIME] == f"{search} USE TEMP B-TREE FOR ORDER BY"
 
 
 # --- Seals -----------------------------------------------------------------------------------------
@@ -390,6 +431,97 @@ def test_blocks_are_bounded(path: Path) -> None:
     assert [len(block) for _, block in source.read([whole_day(source)], None)] == [2, 2, 1]
 
 
+def test_large_records_come_in_small_blocks(path: Path) -> None:
+    """A block ends at about 4 MB of values; a record that is larger has one of its own."""
+    create(path)
+    for size in (300_000, 5_000_000):
+        insert(path, *["2026-11-19T04:00:00Z"] * (30_000_000 // size), note="x" * size)
+    source = source_of(path)
+    blocks = [len(block) for _, block in source.read([whole_day(source)], None)]
+    assert sum(blocks) == 106
+    assert max(blocks) == 14
+    assert blocks[-5:] == [1] * 5
+
+
+def test_memory_does_not_grow_with_the_size_of_records(path: Path) -> None:
+    """Large records among small ones take a few megabytes, however many there are."""
+    create(path)
+    for _ in range(4):
+        insert(path, *["2026-11-19T04:00:00Z"] * 500)
+        insert(path, *["2026-11-19T04:00:00Z"] * 50, note="x" * 300_000)
+    source = source_of(path)
+    one = whole_day(source)
+    tracemalloc.start()
+    try:
+        assert sum(len(block) for _, block in source.read([one], None)) == 2_200
+        assert tracemalloc.get_traced_memory()[1] < 25_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_ids_are_sorted(path: Path) -> None:
+    """What no index has in order is sorted by SQLite without the records themselves, which may be large."""
+    create(path)
+    insert(path, *["2026-11-19T04:00:00Z", "2026-11-19T04:00:00+00:00"] * 5, note="x" * 300_000)
+    source = source_of(path)
+    one = replace(whole_day(source), first=False)
+    statements: list[str] = []
+    with source._snapshot() as snapshot:
+        snapshot.connection.set_trace_callback(statements.append)
+        assert sum(map(len, snapshot.blocks(one, snapshot.layout(None), 2_000))) == 10
+    sorting = [made for made in statements if "ORDER BY" in made and "EXPLAIN" not in made]
+    by_key = [statement for statement in sorting if "|| substr" in statement.partition("ORDER BY")[2]]
+    assert len(by_key) == 2
+    assert all(statement.startswith('SELECT "id" FROM') for statement in by_key)
+
+
+@pytest.mark.parametrize("block_rows", [1, 2, 3])
+def test_records_of_one_key_stay_in_one_block(path: Path, block_rows: int) -> None:
+    """Where a query gives two records one key, no block ends between them: a part might end there."""
+    create(path)
+    insert(path, *(f"2026-11-19T04:00:0{second}Z" for second in range(4)))
+    insert(path, "soon", "later")
+    query = "SELECT * FROM t UNION ALL SELECT * FROM t UNION ALL SELECT * FROM t"
+    source = SqliteSource(path, roles=ROLES, query=query, block_rows=block_rows)
+    blocks = [block for _, block in source.read([whole_day(source)], None)]
+    assert [len(block) for block in blocks] == [3] * 6
+    assert all(block.key(0) == block.key(2) for block in blocks)
+
+
+@pytest.mark.parametrize("zones", [["Z"], ["Z", "+00:00"]], ids=["in_order", "sorted"])
+@pytest.mark.parametrize("stop", ["close", "throw"])
+def test_a_reading_that_stops_early_lets_go(
+    path: Path, monkeypatch: pytest.MonkeyPatch, stop: str, zones: list[str]
+) -> None:
+    """Whoever still refers to what a stopped reading was made of, a writer can commit at once."""
+    create(path, more="PRAGMA journal_mode = DELETE")
+    insert(path, *[f"2026-11-19T04:00:00{zone}" for zone in zones] * 3)
+    execute(path, "UPDATE t SET note = CAST(? AS TEXT) WHERE id = 1", b"caf\xe9")
+    kept: list[object] = []
+    for name in ("blocks", "_selected", "_fetched", "_rows"):
+        monkeypatch.setattr(Snapshot, name, _keeping(kept, getattr(Snapshot, name)))
+    source = SqliteSource(path, roles=ROLES, table="t", block_rows=1)
+    reading = source.read([whole_day(source)], None)
+    next(reading)
+    with pytest.raises(SourceBusy), translated(path), closing(sqlite3.connect(path, timeout=0)) as writer:
+        writer.execute("DELETE FROM t").connection.commit()
+    if stop == "close":
+        reading.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            reading.throw(KeyboardInterrupt())
+    execute(path, "DELETE FROM t")
+    assert kept
+
+
+def _keeping(kept: list[object], function: Callable[..., object]) -> Callable[..., object]:
+    def call(*args: object) -> object:
+        kept.append(function(*args))
+        return kept[-1]
+
+    return call
+
+
 def test_nothing_can_be_written(path: Path) -> None:
     """Even a query of the configuration cannot change the source."""
     source, _ = filled(path)
@@ -399,11 +531,11 @@ def test_nothing_can_be_written(path: Path) -> None:
 
 
 def test_settings_are_the_first_column_as_text(path: Path) -> None:
-    """A query for exports gives one text a row; anything else is refused with its row."""
+    """A query for exports gives one text a row, and nothing for a row that has none."""
     source, _ = filled(path)
-    assert list(source.settings("SELECT account, id FROM t LIMIT 2")) == ["acme", "acme"]
-    with pytest.raises(SourceError, match=r"row 1 of exports_from\.query holds no text but None"):
-        source.settings("SELECT note FROM t")
+    assert list(source.settings("SELECT account, id FROM t LIMIT 2")) == [b"acme", b"acme"]
+    values = "VALUES (NULL), (7), (x'7b7d'), (CAST(x'ff' AS TEXT)), ('{}')"
+    assert list(source.settings(values)) == [b"", b"", b"", b"\xff", b"{}"]
 
 
 def plans(path: Path, one: Range) -> dict[Branch, str]:
@@ -430,7 +562,7 @@ def test_indexes_serve_every_branch(path: Path, account: str, statement: str) ->
     for other in range(10):
         insert(path, *(f"2026-11-19T05:00:{second:02}Z" for second in range(60)), account=other)
     execute(path, statement)
-    found = plans(path, Range("acme", DAY, seal, seal))
+    found = plans(path, Range("7", DAY, seal, seal))
     by_id = "SEARCH records USING INDEX by_account (account=? AND rowid>? AND rowid<?)"
     assert found[Branch.ON_TIME] == "SEARCH records USING INDEX by_time (account=? AND time>? AND time<?)"
     assert found[Branch.UNREADABLE] == by_id

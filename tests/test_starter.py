@@ -711,12 +711,12 @@ def test_the_real_logs_come_back_as_they_went_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"[1, 2]", "line 2 is JSON, but not an object."),
-        (b"nonsense", "line 2 is not JSON: Expecting value at character 1."),
-        (b'{"a": 1} {"b": 2}', "line 2 is not JSON: Extra data at character 10."),
-        (b'{"a": NaN}', "line 2 has NaN, which is no JSON value."),
-        (b'{"a": "\xff"}', "line 2 is not UTF-8, at byte 8."),
-        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "line 2 is nested too deeply."),
+        (b"[1, 2]", "line 2 is JSON, but not an object"),
+        (b"nonsense", "line 2 is not JSON: Expecting value at character 1"),
+        (b'{"a": 1} {"b": 2}', "line 2 is not JSON: Extra data at character 10"),
+        (b'{"a": NaN}', "line 2 has NaN, which is no JSON value"),
+        (b'{"a": "\xff"}', "line 2 is not UTF-8, at byte 8"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "line 2 is nested too deeply"),
     ],
     ids=["array", "no-json", "two-values", "nan", "no-utf8", "deep"],
 )
@@ -745,9 +745,12 @@ def test_a_bad_last_line_of_the_last_file_leaves_nothing_behind(tmp_path: Path) 
     assert names_in(folder) == ["notes.txt"]
 
 
-@pytest.mark.parametrize("name", ["audit.db", "audit-exporter.yaml", "audit.db-journal", "audit.db-wal"])
+@pytest.mark.parametrize(
+    "name",
+    ["audit.db", "audit-exporter.yaml", "ledger.db", "audit.db-journal", "audit.db-wal", "ledger.db-wal"],
+)
 def test_nothing_is_replaced(tmp_path: Path, name: str) -> None:
-    """An existing database or configuration is refused by name and stays as it is."""
+    """An existing database, configuration or ledger is refused by name and stays as it is."""
     (tmp_path / name).write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match="exists already") as caught:
         create_sample(tmp_path, NOW)

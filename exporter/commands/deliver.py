@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,13 +17,15 @@ from rich.console import Console
 
 from exporter import wiring
 from exporter.commands.arguments import duration_of, time_of
-from exporter.errors import ConfigError, ExporterError, SourceError, WorkspaceError
+from exporter.errors import ConfigError, ExporterError, SourceError
 from exporter.ledger.storage import RunRecord
 from exporter.model import LIVE_LANE, Window
+from exporter.outcome import Report, Trouble
 from exporter.report import run as report_run
 from exporter.report.console import complain, console
-from exporter.runner import Report, Runner, Settings
+from exporter.runner import Runner
 from exporter.telemetry.logs import LogObserver, configure
+from exporter.turns import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,11 +34,14 @@ if TYPE_CHECKING:
 
     from exporter.config import ConfigProblem
     from exporter.pipeline import Job, Pipeline
-    from exporter.runner import Observer
+    from exporter.turns import Observer
     from exporter.wiring import App
 
-UPLOADS_PER_WORKER = 8
-"""Uploading is waiting for the most part, so many may wait at once."""
+MOST_SEQUENCES = 10_000
+"""As many objects may be asked for at once."""
+
+MOST_WORKERS = 8
+"""Renderers unless somebody asks for more: a pod on a large node sees all its cores, whatever its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +64,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What a command asks for: which exports, what is due, and in which lane."""
+    """What a command asks for: which exports, what is due, in which lane; ``idle`` if that is nothing."""
 
     jobs: tuple[Job, ...]
     now: datetime
     lane_id: str = LIVE_LANE
+    idle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class _Outcome:
 
     report: Report
     problems: tuple[ConfigProblem, ...] = ()
+    idle: str = ""
 
 
 def run(options: Options, as_of: str | None) -> int:
@@ -80,32 +88,37 @@ def run(options: Options, as_of: str | None) -> int:
         moment = None if as_of is None else time_of("--as-of", as_of)
 
         def find(app: App, pipeline: Pipeline) -> _Work:
-            jobs = wiring.select(app, options.accounts, options.exports)
-            return _Work(jobs, _as_of(pipeline, moment))
+            now = _as_of(pipeline, moment)
+            return _Work(wiring.select(app, options.accounts, options.exports), now)
 
         return _deliver(options, find)
 
     return _answered(options, deliver)
 
 
-def backfill(options: Options, start: str, end: str, *, redeliver: bool) -> int:
-    """Deliver a past range of one export, or go on with it."""
+def backfill(options: Options, start: str, end: str, *, redeliver: bool, again: bool) -> int:
+    """Deliver a past range of one export, or go on with it; once it is delivered, only ``again``."""
 
     def deliver() -> _Outcome:
+        if again and not redeliver:
+            raise ConfigError("--again is a second --redeliver", hint="add --redeliver, or leave --again out")
         window = Window(time_of("--from", start), time_of("--to", end))
         if window.start >= window.end:
             raise ConfigError(f"--from {start} is not before --to {end}", hint="exchange them")
 
         def find(app: App, pipeline: Pipeline) -> _Work:
-            job = _one(wiring.select(app, options.accounts, options.exports))
             now = pipeline.now()
+            job = _one(wiring.select(app, options.accounts, options.exports))
             if window.end > now:
                 raise ConfigError(
                     f"--to {end} lies in the future", hint=f"at the most: --to {now:%Y-%m-%dT%H:%M:%SZ}"
                 )
-            _refuse_paused(pipeline.begin(job, now).export.paused, job)
-            lane = app.requests.backfill(job.name, window, app.source.seal(), redeliver=redeliver)
-            return _Work((job,), now, lane.id)
+            _refuse_paused(pipeline.begin(job).export.paused, job)
+            lane = app.requests.backfill(
+                job.name, window, app.source.seal(), redeliver=redeliver, again=again
+            )
+            idle = f"Already delivered. Once more: add {'--again' if redeliver else '--redeliver'}"
+            return _Work((job,), now, lane.id, idle if lane.done else "")
 
         return _deliver(options, find)
 
@@ -119,9 +132,9 @@ def replay(options: Options, sequences: str) -> int:
         numbers = parse_sequences(sequences)
 
         def find(app: App, pipeline: Pipeline) -> _Work:
-            job = _one(wiring.select(app, [], options.exports))
             now = pipeline.now()
-            _refuse_paused(pipeline.begin(job, now).export.paused, job)
+            job = _one(wiring.select(app, [], options.exports))
+            _refuse_paused(pipeline.begin(job).export.paused, job)
             return _Work((job,), now, app.requests.replay(job.name, numbers).id)
 
         return _deliver(options, find)
@@ -133,15 +146,18 @@ def parse_sequences(text: str) -> tuple[int, ...]:
     """Sequence numbers such as `17`, `17..42` or `3,5,17..20`; raises ConfigError."""
     numbers: list[int] = []
     for part in text.split(","):
-        first, dots, last = part.strip().partition("..")
-        bounds = (first, last if dots else first)
-        if not all(bound.isascii() and bound.isdigit() for bound in bounds) or int(bounds[0]) > int(
-            bounds[1]
-        ):
+        bounds = re.fullmatch(r"([0-9]{1,12})(?:\.\.([0-9]{1,12}))?", part.strip())
+        span = range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1) if bounds else ()
+        if not span:
             raise ConfigError(
                 f"'{part}' is not a sequence number", hint="write --seq 17, --seq 17..42 or --seq 3,17..42"
             )
-        numbers += range(int(bounds[0]), int(bounds[1]) + 1)
+        if len(numbers) + len(span) > MOST_SEQUENCES:
+            raise ConfigError(
+                f"--seq names more than {MOST_SEQUENCES:,} objects",
+                hint="ask for them in several steps",
+            )
+        numbers += span
     return tuple(dict.fromkeys(numbers))
 
 
@@ -149,7 +165,7 @@ def one_of(account: str | None, export: str | None) -> tuple[list[str], list[str
     """Which accounts and exports these two options choose; raises ConfigError if neither is given."""
     if account is None and export is None:
         raise ConfigError("it is not said whose records", hint="add --account A or --export NAME")
-    return ([], [export]) if export is not None else ([account or ""], [])
+    return [account] if account is not None else [], [export] if export is not None else []
 
 
 def _as_of(pipeline: Pipeline, moment: datetime | None) -> datetime:
@@ -198,7 +214,7 @@ def _answered(options: Options, deliver: Callable[[], _Outcome]) -> int:
     try:
         outcome = deliver()
     except ExporterError as error:
-        outcome = _Outcome(Report(error=error))
+        outcome = _Outcome(Report(error=Trouble.of(error)))
     report, problems = outcome.report, outcome.problems
     if report.error is not None and not options.watched:
         configure().error("stopped", error=report.error.message, hint=report.error.hint)
@@ -206,7 +222,7 @@ def _answered(options: Options, deliver: Callable[[], _Outcome]) -> int:
         answer = report_run.as_json(report, problems, dry_run=options.dry_run)
         sys.stdout.write(orjson.dumps(answer).decode() + "\n")
     else:
-        report_run.show(console(), report, problems, dry_run=options.dry_run)
+        report_run.show(console(), report, problems, dry_run=options.dry_run, idle=outcome.idle)
         if report.error is not None and options.watched:
             complain(report.error)
     return report_run.exit_status(report, problems)
@@ -227,15 +243,16 @@ def _deliver(options: Options, find: Callable[[App, Pipeline], _Work]) -> _Outco
         try:
             pipeline = stack.enter_context(app.pipeline())
             work = find(app, pipeline)
-        except (SourceError, WorkspaceError) as error:
-            stopped = Report(error=error)
+        except (SourceError, wiring.NoWorkspace) as error:
+            stopped = Report(error=Trouble.of(error))
             return _Outcome(_recorded(app, lambda: stopped), problems)
-        workers = options.workers or os.cpu_count() or 1
+        workers = options.workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
         insist = bool(options.exports) or work.lane_id != LIVE_LANE
         listed = options.json or options.dry_run
-        settings = Settings(workers, UPLOADS_PER_WORKER * workers, budget, insist, listed)
+        settings = Settings(workers, budget=budget, insist=insist, list_objects=listed)
         runner = Runner(pipeline, app.ledger, observer, wiring.clock, settings, stop)
-        return _Outcome(_recorded(app, lambda: runner.run(work.jobs, work.now, work.lane_id)), problems)
+        report = _recorded(app, lambda: runner.run(work.jobs, work.now, work.lane_id))
+        return _Outcome(report, problems, work.idle)
 
 
 def _recorded(app: App, run: Callable[[], Report]) -> Report:
@@ -245,7 +262,7 @@ def _recorded(app: App, run: Callable[[], Report]) -> Report:
     try:
         report = run()
     except ExporterError as failure:
-        report = Report(error=failure)
+        report = Report(error=Trouble.of(failure))
     error = report.error
     ended = replace(
         record,

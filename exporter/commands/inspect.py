@@ -1,41 +1,44 @@
-"""`status`, `check` and `schema`: everything that only looks."""
+"""`status`, `check`, `schema` and `ledger bad-records`: everything that only looks."""
 
 from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import orjson
-from rich.markup import escape
 
+from exporter import config as configuration
 from exporter import wiring
 from exporter.errors import ExporterError
 from exporter.model import Finding, Level
 from exporter.report import status as report_status
-from exporter.report.console import console
+from exporter.report.console import console, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from exporter.interfaces import Destination
     from exporter.pipeline import Job
     from exporter.wiring import App
 
 CHECKS_AT_ONCE = 8
+NAMED = 3
+"""As many exports are named that share one finding."""
 
 
 def status(config: Path | None, exports: list[str], *, json: bool) -> int:
     """Print where every export stands."""
     with wiring.open_app(config) as app:
-        found = report_status.rows(app.jobs, app.problems, app.ledger.standings(), wiring.clock())
+        found = report_status.rows(app.jobs, app.problems, app.ledger.standings(), wiring.clock(), app.unread)
         last_run = app.ledger.last_run()
     if exports:
         known = {row.export for row in found}
         for name in exports:
             if name not in known:
-                raise wiring.unknown("export", name, known)
+                raise wiring.unknown(app, "export", name, known)
         found = [row for row in found if row.export in exports]
     if json:
         _print_json(report_status.as_json(found, last_run))
@@ -52,8 +55,7 @@ def check(config: Path | None, exports: list[str], *, json: bool) -> int:
             Finding(problem.export, Level.ERROR, problem.message, problem.hint) for problem in app.problems
         ]
         shared = _check_source(app, jobs)
-        with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
-            own = [finding for found in pool.map(_check_destination, jobs) for finding in found]
+        own = _check_destinations(jobs)
     _show_findings([*shared, *problems, *own], json=json)
     if any(finding.level is Level.ERROR for finding in shared):
         return 20
@@ -67,15 +69,30 @@ def _check_source(app: App, jobs: Iterable[Job]) -> list[Finding]:
         return [Finding("source", Level.ERROR, error.message, error.hint)]
 
 
-def _check_destination(job: Job) -> Sequence[Finding]:
+def _check_destinations(jobs: Iterable[Job]) -> list[Finding]:
+    """One probe for all exports that have their destination in common."""
+    sharing: dict[Destination, list[str]] = {}
+    for job in jobs:
+        sharing.setdefault(job.destination, []).append(job.name)
+    with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
+        found = pool.map(_check_destination, sharing)
+        return [
+            replace(finding, subject=f"{_listed(names)}: {finding.subject}")
+            for names, findings in zip(sharing.values(), found, strict=True)
+            for finding in findings
+        ]
+
+
+def _check_destination(destination: Destination) -> Sequence[Finding]:
     try:
-        found = job.destination.check()
+        return destination.check()
     except ExporterError as error:
-        found = [Finding(job.destination.store, Level.ERROR, error.message, error.hint)]
-    return [
-        Finding(f"{job.name}: {finding.subject}", finding.level, finding.message, finding.hint)
-        for finding in found
-    ]
+        return [Finding(destination.store, Level.ERROR, error.message, error.hint)]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _show_findings(findings: Iterable[Finding], *, json: bool) -> None:
@@ -86,9 +103,9 @@ def _show_findings(findings: Iterable[Finding], *, json: bool) -> None:
     colours = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
     for finding in findings:
         level = f"[{colours[finding.level]}]{finding.level.value:<7}[/]"
-        out.print(f"{level} {escape(finding.subject)}: {escape(finding.message)}")
+        out.print(f"{level} {shown(finding.subject)}: {shown(finding.message)}")
         if finding.hint:
-            out.print(f"        {escape(finding.hint)}")
+            out.print(f"        {shown(finding.hint)}")
 
 
 def schema() -> int:
@@ -96,6 +113,17 @@ def schema() -> int:
     from exporter.config import json_schema
 
     sys.stdout.write(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode() + "\n")
+    return 0
+
+
+def bad_records(config: Path | None, export: str, sequence: int) -> int:
+    """Print what the ledger keeps of the records that one object has in place of others."""
+    with wiring.open_ledger(configuration.load(config)) as ledger:
+        plan = ledger.delivered(export, sequence)
+        with ledger.storage.reading() as rows:
+            found = rows.bad_records(plan.id)
+    for record in found:
+        _print_json(asdict(record) | {"body": record.body.decode(errors="backslashreplace")})
     return 0
 
 

@@ -2,60 +2,66 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from rich.markup import escape
 
 from exporter import config as configuration
 from exporter import wiring
 from exporter.commands.arguments import time_of
-from exporter.ledger.requests import restored
-from exporter.ledger.sql import create_sqlite, migrate_sqlite
-from exporter.report.console import console
+from exporter.ledger.requests import Requests, restored
+from exporter.report.console import console, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@contextmanager
+def _requests(config: Path | None) -> Iterator[Requests]:
+    with wiring.open_ledger(configuration.load(config)) as ledger:
+        yield Requests(ledger, wiring.clock)
 
 
 def pause(config: Path | None, export: str) -> int:
     """Give an export no new plans."""
-    with wiring.open_app(config) as app:
-        app.requests.pause(export)
-    console().print(f"{escape(export)} is paused. Go on with: audit-exporter resume {escape(export)}")
+    with _requests(config) as requests:
+        requests.pause(export)
+    console().print(f"{shown(export)} is paused. Go on with: audit-exporter resume {shown(export)}")
     return 0
 
 
 def resume(config: Path | None, export: str) -> int:
     """Let an export go on after a pause, a block or an alarm."""
-    with wiring.open_app(config) as app:
-        again = app.requests.resume(export)
+    with _requests(config) as requests:
+        again = requests.resume(export)
     how = " Its open plan cannot have landed and will be made anew, named from now on." if again else ""
-    console().print(f"{escape(export)} goes on with the next run.{how}")
+    console().print(f"{shown(export)} goes on with the next run.{how}")
     return 0
 
 
 def rename(config: Path | None, export: str, new_name: str) -> int:
     """Give an export another name."""
-    with wiring.open_app(config) as app:
-        app.requests.rename(export, new_name)
-    console().print(f"The ledger now calls it {escape(new_name)}; give it that `name` in the configuration.")
+    configuration.check_name(new_name)
+    with _requests(config) as requests:
+        requests.rename(export, new_name)
+    console().print(f"The ledger now calls it {shown(new_name)}; give it that `name` in the configuration.")
     return 0
 
 
 def ledger_create(config: Path | None) -> int:
     """Make the ledger, once."""
-    path = wiring.ledger_path(configuration.load(config))
-    create_sqlite(path)
-    console().print(f"An empty ledger is at {escape(str(path))}. Deliver with: audit-exporter run")
+    ledger = wiring.ledger_of(configuration.load(config))
+    ledger.create()
+    console().print(f"An empty ledger is at {shown(ledger.place)}. Deliver with: audit-exporter run")
     return 0
 
 
 def ledger_migrate(config: Path | None) -> int:
     """Bring the ledger up to date with this program."""
-    path = wiring.ledger_path(configuration.load(config))
-    before, after = migrate_sqlite(path)
+    ledger = wiring.ledger_of(configuration.load(config))
+    before, after = ledger.migrate()
     text = f"went from version {before} to {after}" if before != after else f"is at version {after} already"
-    console().print(f"The ledger {escape(str(path))} {text}.")
+    console().print(f"The ledger {shown(ledger.place)} {text}.")
     return 0
 
 
@@ -72,7 +78,7 @@ def ledger_restored(config: Path | None) -> int:
     )
     if adrift:
         out.print(
-            f"The backup does not know: {escape(', '.join(adrift))}.\n"
+            f"The backup does not know: {shown(', '.join(adrift))}.\n"
             "Where they began is not on record: give each a `start` before the next run, or they begin then."
         )
     return 0
@@ -89,7 +95,7 @@ def accept_source(config: Path | None, moment: str) -> int:
         ]
     out = console()
     for one in accepted:
-        out.print(f"{escape(one.export)} goes on from {one.watermark:%Y-%m-%dT%H:%M:%SZ}")
+        out.print(f"{shown(one.export)} goes on from {one.watermark:%Y-%m-%dT%H:%M:%SZ}")
         if one.by_time_alone:
             out.print(
                 f"  by time alone: records dated before {one.watermark:%Y-%m-%dT%H:%M:%SZ} "
@@ -107,6 +113,6 @@ def init(folder: Path, records: list[Path]) -> int:
 
     now = wiring.clock()
     created = import_records(folder, records, now) if records else create_sample(folder, now)
-    create_sqlite(wiring.ledger_path(configuration.load(created.config)))
+    wiring.ledger_of(configuration.load(created.config)).create()
     report_init.show(console(), created)
     return 0

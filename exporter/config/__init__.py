@@ -5,7 +5,7 @@ says what there may be, with values in their ``notation`` and each ``secret`` by
 touches the environment. It must not know a driver, or connect to anything.
 """
 
-from exporter.config.notation import parse_duration, parse_size, parse_time
+from exporter.config.notation import check_name, parse_duration, parse_size, parse_time
 from exporter.config.reading import (
     Config,
     ConfigProblem,
@@ -13,7 +13,6 @@ from exporter.config.reading import (
     add_rows,
     find,
     load,
-    parse_export,
     sqlite_path,
 )
 from exporter.config.secret import Secret
@@ -43,11 +42,11 @@ __all__ = [
     "SourceSettings",
     "Surroundings",
     "add_rows",
+    "check_name",
     "find",
     "json_schema",
     "load",
     "parse_duration",
-    "parse_export",
     "parse_size",
     "parse_time",
     "sqlite_path",

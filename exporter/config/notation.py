@@ -66,7 +66,7 @@ def parse_duration(text: str) -> timedelta:
     """A span of time such as `4h`, `15m`, `90s` or `1d`; raises ConfigError."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ConfigError(f"{shown(text)} is not a time span", hint="Write a number and s, m, h or d: '4h'.")
+        raise ConfigError(f"{shown(text)} is not a time span", hint="write a number and s, m, h or d: '4h'")
     return int(match[1]) * _DURATION_UNITS[match[2]]
 
 
@@ -75,9 +75,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         units = ", ".join(_SIZE_UNITS)
-        raise ConfigError(
-            f"{shown(text)} is not a size", hint=f"Write a number and one of {units}: '512MiB'."
-        )
+        raise ConfigError(f"{shown(text)} is not a size", hint=f"write a number and one of {units}: '512MiB'")
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
@@ -88,20 +86,20 @@ def parse_time(text: str) -> datetime:
     """
     match = _TIME.fullmatch(text)
     if match is None or (match[2] is None and (match[3] or match[4])):
-        raise ConfigError(f"{shown(text)} is not a time", hint="Write it like '2026-11-01T00:00:00Z'.")
+        raise ConfigError(f"{shown(text)} is not a time", hint="write it like '2026-11-01T00:00:00Z'")
     date, clock, fraction, offset = match.groups()
     if clock and not offset:
         raise ConfigError(
-            f"'{text}' has no offset", hint=f"Write '{text}Z' for UTC, or an offset like +01:00."
+            f"'{text}' has no offset", hint=f"write '{text}Z' for UTC, or an offset like +01:00"
         )
     if fraction and fraction.strip(".0"):
-        raise ConfigError(f"'{text}' is not a whole second", hint=f"Write '{date}{clock}{offset}'.")
+        raise ConfigError(f"'{text}' is not a whole second", hint=f"write '{date}{clock}{offset}'")
     try:
         moment = datetime.fromisoformat(f"{date}{clock or 'T00:00:00'}{(offset or 'Z').upper()}")
     except ValueError as error:
-        raise ConfigError(f"'{text}' is no moment of the calendar", hint="Correct it.") from error
+        raise ConfigError(f"'{text}' is no moment of the calendar", hint="correct it") from error
     if moment.year not in _SANE_YEARS:
-        raise ConfigError(f"'{text}' is not in a year from 1900 to 2200", hint="Correct the year.")
+        raise ConfigError(f"'{text}' is not in a year from 1900 to 2200", hint="correct the year")
     return moment.astimezone(UTC)
 
 
@@ -122,9 +120,7 @@ def _in_words(parse: Callable[[str], T]) -> Callable[[str], T]:
         parsed = outcome(text)
         if not isinstance(parsed, ConfigError):
             return parsed
-        hint = parsed.hint.rstrip(".")
-        message = f"{parsed.message}; {hint[:1].lower()}{hint[1:]}" if hint else parsed.message
-        raise ValueError(message) from parsed
+        raise ValueError(f"{parsed.message}; {parsed.hint}") from parsed
 
     return parse_or_say
 
@@ -153,9 +149,21 @@ def _checked_name(name: str) -> str:
         message = f"{shown(name)} holds a character that cannot be printed"
         raise ValueError(message)
     if (size := len(name.encode())) > _NAME_BYTES:
-        message = f"is {size} bytes long; an export's `name` may have {_NAME_BYTES}"
+        message = (
+            f"is {size} bytes long, and an export's name may have {_NAME_BYTES}: give it a shorter `name`"
+        )
         raise ValueError(message)
     return name
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless an export may have this name."""
+    try:
+        _checked_name(name)
+    except ValueError as error:
+        raise ConfigError(f"{shown(name)} cannot be an export's name: {error}") from error
+    if not name:
+        raise ConfigError("an export's name cannot be empty", hint="choose one, such as the account's")
 
 
 def _checked_endpoint(url: str) -> str:

@@ -66,7 +66,7 @@ def find(path: Path | None, environ: Mapping[str, str] | None = None) -> Path:
     environ = os.environ if environ is None else environ
     file = path or Path(environ.get(_VARIABLE) or _FILE_NAME)
     if not file.is_file():
-        hint = f"`audit-exporter init` makes one; `-c FILE` or ${_VARIABLE} names another."
+        hint = f"`audit-exporter init` makes one; `-c FILE` or ${_VARIABLE} names another"
         raise ConfigError(f"there is no configuration file {file}", hint=hint)
     return file
 
@@ -101,7 +101,7 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
     )
 
 
-def add_rows(config: Config, rows: Iterable[str]) -> Config:
+def add_rows(config: Config, rows: Iterable[str | bytes]) -> Config:
     """The configuration together with the exports of `exports_from.query`, each row one in JSON."""
     exports = _Exports(config.defaults, config)
     for number, row in enumerate(rows, 1):
@@ -109,25 +109,17 @@ def add_rows(config: Config, rows: Iterable[str]) -> Config:
         try:
             data = json.loads(row)
         except (ValueError, RecursionError):  # not quoted: the row may hold secrets
-            exports.set_aside(str(place), [f"{place}: not JSON"])
+            exports.set_aside(str(place), [f"{place}: not JSON text"])
         else:
             exports.add(data, place)
     return replace(config, exports=tuple(exports.settings), problems=tuple(exports.problems))
-
-
-def parse_export(data: Mapping[str, Any], defaults: Defaults, where: str) -> ExportSettings:
-    """One export's settings; raises ConfigError with a line for every mistake, each after ``where``."""
-    export = checked(ExportSettings, {**defaults.values, **data}, defaults.around)
-    if isinstance(export, ExportSettings):
-        return export
-    raise ConfigError("\n".join(_Place(where).say(export)), hint=HINT)
 
 
 def sqlite_path(url: str, base: Path) -> Path:
     """The file that a `sqlite:///` URL names; a relative one lies in ``base``. Raises ConfigError."""
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or not path:
-        hint = "Write sqlite:///FILE for a file beside the configuration, or sqlite:////FOLDER/FILE."
+        hint = "write sqlite:///FILE for a file beside the configuration, or sqlite:////FOLDER/FILE"
         raise ConfigError("a SQLite URL has three slashes and the path of a file after them", hint=hint)
     return base / path
 

@@ -47,11 +47,11 @@ class Secret:
             return value.removesuffix("\n")
         raise ConfigError(
             f"the environment variable {self.text} is not set, or empty",
-            hint="Set it where audit-exporter runs, or correct `{env: …}` in the configuration.",
+            hint="set it where audit-exporter runs, or correct `{env: …}` in the configuration",
         )
 
     def _from_file(self) -> str:
-        hint = "Mount it where audit-exporter runs, or correct `{file: …}` in the configuration."
+        hint = "mount it where audit-exporter runs, or correct `{file: …}` in the configuration"
         try:
             return Path(self.text).read_text(encoding="utf-8")
         except OSError as error:

@@ -41,6 +41,13 @@ def _checked_every(every: timedelta) -> timedelta:
     return every
 
 
+def _checked_grace(grace: timedelta) -> timedelta:
+    if grace > timedelta(hours=24):
+        message = "must not be longer than 24h"
+        raise ValueError(message)
+    return grace
+
+
 def _schema_default(text: str) -> Any:  # noqa: ANN401 (what `Field` returns)
     """A default as people write it: pydantic would put PT4H into the schema."""
     return Field(json_schema_extra={"default": text})
@@ -145,19 +152,22 @@ class DefaultSettings(Strict):
 
     every: Annotated[Duration, AfterValidator(_checked_every), _schema_default("4h")] = timedelta(hours=4)
     """How long a window is: a whole part of a day, from 1s to 24h (1d)."""
-    grace: Annotated[Duration, _schema_default("60s")] = timedelta(seconds=60)
-    """How long after its end a window is read."""
+    grace: Annotated[Duration, AfterValidator(_checked_grace), _schema_default("60s")] = timedelta(seconds=60)
+    """How long after its end a window is read, up to 24h."""
     timezone: Zone = "UTC"
     """In whose midnight the windows of a day begin."""
     format: Literal["standard", "native"] = "standard"
+    """How a record is written: `standard`, with fixed fields, or `native`, with your own columns."""
     archive: Literal["zip", "gzip"] = "zip"
+    """What an object is: a `zip` with one file in it, or that file as `gzip`."""
     body: Literal["ndjson", "json_array"] = "ndjson"
+    """What is in the file: `ndjson`, one record on a line, or one `json_array` of them all."""
     start: Time | None = None
     """Where a new export begins; without it, at the last boundary before it is first seen."""
-    part_limit: Annotated[Bytes, up_to(3 * GIB)] = GIB
-    """Bytes of JSON after which a window goes on in a further object."""
-    max_record: Annotated[Bytes, up_to(GIB)] = 4_000_000
-    """Bytes of JSON above which a record goes out as a bad one."""
+    part_limit: Annotated[Bytes, up_to(3 * GIB), _schema_default("1GiB")] = GIB
+    """Bytes of JSON after which a window goes on in a further object, up to 3GiB."""
+    max_record: Annotated[Bytes, up_to(GIB), _schema_default("4MB")] = 4_000_000
+    """Bytes of JSON above which a record goes out as a bad one, up to 1GiB."""
 
 
 class ExportSettings(DefaultSettings):

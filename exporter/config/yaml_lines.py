@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Loc: TypeAlias = tuple[str | int, ...]
 """The keys and indexes that lead to a setting."""
 
-HINT = "Correct the configuration; `audit-exporter schema` describes all of it."
+HINT = "correct the configuration; `audit-exporter schema` describes all of it"
 
 _Event: TypeAlias = Any  # PyYAML's stubs know half of what its events have
 _MAX_DEPTH = 30

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.destinations.s3_options import S3Options
 
 CONNECT_TIMEOUT_S = 5
+SHORTEST_SECRET = 8  # below it are test servers' keys, such as `test`, which any word may hold
 ROLE_MARGIN = timedelta(minutes=5)
 
 
@@ -83,8 +84,9 @@ class Access:
         if self._latest is not None:
             secrets += [self._latest.secret, self._latest.token]
         message = error.message
-        for secret in filter(None, secrets):
-            message = message.replace(secret.strip(), "***")
+        for secret in (one.strip() for one in secrets if one):
+            if len(secret) >= SHORTEST_SECRET:
+                message = message.replace(secret, "***")
         return type(error)(message, hint=error.hint)
 
     def _ready(self) -> tuple[Keys, S3Client]:

@@ -262,8 +262,14 @@ def _refuse_repeats(export: Export, window: Window, earlier: list[Lane]) -> None
     for lane in earlier:
         start, until = lane.start or lane.watermark, lane.until or lane.watermark
         if start < window.end and window.start < until:
+            asked = f"{_time(start)} to {_time(until)}"
+            if not lane.done:
+                raise ConfigError(
+                    f"an unfinished backfill of export '{export.name}' was asked for {asked}",
+                    hint="finish it first: `audit-exporter status` prints its command",
+                )
             raise ConfigError(
-                f"an earlier backfill of export '{export.name}' covers {_time(start)} to {_time(until)}",
+                f"an earlier backfill of export '{export.name}' covers {asked}",
                 hint="ask for the rest of the range, or add --redeliver to have those records a second time",
             )
 

@@ -6,20 +6,20 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from exporter.errors import WorkspaceError
+from exporter.outcome import NOT_ALL
+from exporter.report.console import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from rich.console import Console
 
     from exporter.config import ConfigProblem
-    from exporter.runner import Report
+    from exporter.outcome import ObjectLine, Report
 
-NOT_ALL: Final = 10
-NOTHING_RAN: Final = 20
 SHOWN: Final = 40
 """Lines of a table that a person still reads; `status` and `--json` have them all."""
 
@@ -43,27 +43,33 @@ def as_json(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: boo
 
 def exit_status(report: Report, problems: tuple[ConfigProblem, ...]) -> int:
     """The run's own, or 10 where all went well but an export was skipped for its configuration."""
-    if isinstance(report.error, WorkspaceError):
-        return NOTHING_RAN  # one export's misfortune otherwise, but here there was no workspace at all
     return report.exit_status or (NOT_ALL if problems else 0)
 
 
 def show(
-    console: Console, report: Report, problems: tuple[ConfigProblem, ...] = (), *, dry_run: bool
+    console: Console,
+    report: Report,
+    problems: tuple[ConfigProblem, ...] = (),
+    *,
+    dry_run: bool,
+    idle: str = "",
 ) -> None:
-    """The outcome as a person reads it: what went where, what did not, and why."""
+    """The outcome as a person reads it: what went where, what did not, and why.
+
+    ``idle`` is what to say instead of "Nothing was due.", for somebody who asked for something.
+    """
     if report.delivered:
         console.print(_objects(report) if dry_run else _totals(console, report))
         verb = "would be delivered" if dry_run else "delivered"
         objects, records = _number(report.objects, "object"), _number(report.records, "record")
         console.print(f"{objects} with {records} {verb}.")
     elif not (report.error or report.failing or report.unfinished or problems):
-        console.print("Nothing was due." if not dry_run else "Nothing would be delivered.")
+        console.print(shown(idle) or ("Nothing would be delivered." if dry_run else "Nothing was due."))
     for name, error in sorted(report.failing.items()):
-        _say(console, f"[red]Not delivered[/]: {escape(name)}: ", error.message, error.hint)
+        _say(console, f"[red]Not delivered[/]: {shown(name)}: ", error.message, error.hint)
     for problem in problems:
         # An export without a name goes by its place, which its message begins with.
-        which = "" if problem.message.startswith(problem.export) else f"{escape(problem.export)}: "
+        which = "" if problem.message.startswith(problem.export) else f"{shown(problem.export)}: "
         _say(console, f"[red]Skipped[/]: {which}", problem.message, problem.hint)
     left = report.unfinished - set(report.failing)
     if left and report.error is None:
@@ -74,9 +80,9 @@ def show(
 
 
 def _say(console: Console, what: str, message: str, hint: str) -> None:
-    console.print(f"{what}{escape(message)}")
+    console.print(f"{what}{shown(message)}")
     if hint:
-        console.print(f"  {escape(hint)}")
+        console.print(f"  {shown(hint)}")
 
 
 def _number(number: int, word: str) -> str:
@@ -99,8 +105,8 @@ def _totals_table(report: Report, *, names: bool) -> Table:
         table.add_column("Last object")
     for export, total in sorted(report.delivered.items())[:SHOWN]:
         numbers = (total.objects, total.records, total.late, total.bad, total.bytes)
-        last = [escape(PurePosixPath(total.last_object).name)] if names else []
-        table.add_row(escape(export), *(f"{number:,}" for number in numbers), *last)
+        last = [shown(PurePosixPath(total.last_object).name)] if names else []
+        table.add_row(shown(export), *(f"{number:,}" for number in numbers), *last)
     if len(report.delivered) > SHOWN:
         table.add_row(f"and {len(report.delivered) - SHOWN:,} more exports")
     return table
@@ -111,7 +117,14 @@ def _objects(report: Report) -> Table:
     table.add_column("Object", overflow="fold")
     for heading in ("Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for line in report.lines:
-        numbers = (line.records, line.late, line.bad, line.bytes)
-        table.add_row(escape(line.object), *(f"{number:,}" for number in numbers))
+    for line in report.lines[:SHOWN]:
+        table.add_row(shown(line.object), *_numbers([line]))
+    if rest := report.lines[SHOWN:]:
+        table.add_row(f"and {_number(len(rest), 'more object')}", *_numbers(rest))
     return table
+
+
+def _numbers(lines: Sequence[ObjectLine]) -> Iterator[str]:
+    """Records, late ones, bad ones and bytes of some objects together."""
+    for name in ("records", "late", "bad", "bytes"):
+        yield f"{sum(getattr(line, name) for line in lines):,}"

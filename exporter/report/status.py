@@ -5,16 +5,17 @@ It must not ask the source or a destination: what the ledger remembers can alway
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from exporter import schedule
 from exporter.ledger.rules import resume_hint
-from exporter.model import LaneKind
-from exporter.runner import is_due
+from exporter.model import LIVE_LANE, LaneKind
+from exporter.report.console import shown
+from exporter.runner import has_more
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from exporter.config import ConfigProblem
     from exporter.ledger.rules import Standing
     from exporter.ledger.storage import RunRecord
+    from exporter.model import Lane
     from exporter.pipeline import Job
 
 
@@ -51,6 +53,7 @@ class Row:
     requests: tuple[str, ...] = ()
     error: str = ""
     error_at: datetime | None = None
+    alarm: str = ""  # what else a person has to look at, a line each; deliveries go on
     what_to_do: str = ""
 
 
@@ -59,19 +62,27 @@ def rows(
     problems: Iterable[ConfigProblem],
     standings: Mapping[str, Standing],
     now: datetime,
+    unread: ConfigProblem | None = None,
 ) -> list[Row]:
-    """Every configured export, right or wrong, then those that only the ledger knows."""
-    found = [
-        _row(job, standings[job.name], now) if job.name in standings else _not_begun(job)
-        for job in sorted(jobs, key=lambda job: job.name)
-    ]
+    """Every configured export, right or wrong, then those that only the ledger knows.
+
+    ``unread`` says why it is not known of all whether they are configured.
+    """
+    found = [_guarded(job, standings.get(job.name), now) for job in sorted(jobs, key=lambda job: job.name)]
     found += [_skipped(problem, standings.get(problem.export)) for problem in problems]
     configured = {row.export for row in found}
-    return found + [_orphan(standings[name]) for name in sorted(set(standings) - configured)]
+    return found + [_orphan(standings[name], unread) for name in sorted(set(standings) - configured)]
 
 
-def _not_begun(job: Job) -> Row:
-    return Row(job.name, job.account, "not begun", what_to_do="audit-exporter run")
+def _guarded(job: Job, standing: Standing | None, now: datetime) -> Row:
+    """One odd export never keeps the others from being seen."""
+    if standing is None:
+        return Row(job.name, job.account, "not begun", what_to_do="audit-exporter run")
+    try:
+        return _row(job, standing, now)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this export's alone
+        said = f"its state cannot be shown: {type(error).__name__}"
+        return Row(job.name, job.account, "unclear", error=said, what_to_do="please report this")
 
 
 def _skipped(problem: ConfigProblem, standing: Standing | None) -> Row:
@@ -79,7 +90,9 @@ def _skipped(problem: ConfigProblem, standing: Standing | None) -> Row:
     return replace(row, state="skipped", error=problem.message, what_to_do=problem.hint)
 
 
-def _orphan(standing: Standing) -> Row:
+def _orphan(standing: Standing, unread: ConfigProblem | None) -> Row:
+    if unread is not None:
+        return replace(_known(standing), state="unknown", error=unread.message, what_to_do=unread.hint)
     hint = "put it back into the configuration, or leave it: nothing is delivered for it"
     return replace(_known(standing), state="not configured", what_to_do=hint)
 
@@ -115,31 +128,28 @@ def _known(standing: Standing) -> Row:
         open_since=plan.created_at if plan else None,
         attempts=export.tries,
         retry_at=export.blocked_until,
-        requests=tuple(
-            f"{lane.id} {lane.watermark:%Y-%m-%dT%H:%M:%SZ}"
-            for lane in standing.lanes
-            if lane.kind is not LaneKind.LIVE and not lane.done
-        ),
+        requests=tuple(_request(lane) for lane in standing.lanes if not lane.done and lane.id != LIVE_LANE),
         error=export.stopped or (failure.message if failure else ""),
         error_at=failure.at if failure else None,
+        alarm=export.alarm,
     )
 
 
 def _state(job: Job, standing: Standing, now: datetime) -> tuple[str, str]:
-    """The state in one or two words, and what a person does about it."""
+    """The state in one or two words, and what a person does about it: of all that hold, the first."""
     export = standing.export
     hint = export.failure.hint if export.failure else ""
-    if export.stopped:
-        return "stopped", resume_hint(export.name)
-    if export.paused:
-        return "paused", f"audit-exporter resume {export.name}"
-    if export.blocked_until is not None:
-        return "blocked", hint or f"audit-exporter run --export {export.name}"
-    if export.failure is not None:
-        return "failing" if is_due(job, standing, now) else "alarm", hint
-    if is_due(job, standing, now):
-        return "due", "audit-exporter run"
-    return "up to date", ""
+    resume = f"audit-exporter resume {export.name}"
+    states = (
+        (export.stopped, "stopped", resume_hint(export.name)),
+        (export.paused, "paused", resume),
+        (export.blocked_until, "blocked", hint or f"audit-exporter run --export {export.name}"),
+        (export.failure, "failing", hint),
+        (export.alarm, "alarm", f"look into it, then run: {resume}"),
+        (has_more(job, standing, now), "due", "audit-exporter run"),
+        (True, "up to date", ""),
+    )
+    return next((state, what_to_do) for holds, state, what_to_do in states if holds)
 
 
 def as_json(found: list[Row], last_run: RunRecord | None) -> dict[str, Any]:
@@ -156,39 +166,56 @@ def show(console: Console, found: list[Row], last_run: RunRecord | None) -> None
         open_plan = f"{row.sequence:,}" if row.open_plan else "-"
         watermark = _time(row.watermark) if row.watermark and row.watermark.second else _minute(row.watermark)
         times = watermark, _span(row.lag_s), _minute(row.delivered_at)
-        table.add_row(escape(row.export), row.state, *times, open_plan)
+        table.add_row(shown(row.export), row.state, *times, open_plan)
     console.print(table)
     for row in found:
         _show_attention(console, row)
     if last_run is not None and last_run.error:
-        console.print(f"\nThe last run, {_time(last_run.started_at)}, stopped: {escape(last_run.error)}")
+        console.print(f"\nThe last run, {_time(last_run.started_at)}, stopped: {shown(last_run.error)}")
         _show_what_to_do(console, last_run.hint)
 
 
 def _show_attention(console: Console, row: Row) -> None:
     """What is wrong with an export, what is under way in it, and what a person can do."""
     quiet = row.state in ("up to date", "due", "not begun") and not row.error
-    if quiet and not row.open_plan and not row.requests:
+    if quiet and not (row.alarm or row.open_plan or row.requests):
         return
     since = f" ({_time(row.error_at)})" if row.error_at else ""
-    says = f": {escape(row.error)}{since}" if row.error else ""
-    console.print(f"\n[bold]{escape(row.export)}[/] is {row.state}{says}")
+    says = f": {shown(row.error)}{since}" if row.error else ""
+    console.print(f"\n[bold]{shown(row.export)}[/] {_is(row.state)}{says}")
     if row.open_plan:
-        console.print(
-            f"  open plan: {row.sequence:,}, since {_time(row.open_since)}: {escape(row.open_plan)}"
-        )
+        console.print(f"  open plan: {row.sequence:,}, since {_time(row.open_since)}: {shown(row.open_plan)}")
     if row.retry_at is not None:
         attempts = f"{row.attempts:,} attempt{'s' if row.attempts != 1 else ''}"
-        at_once = f"audit-exporter run --export {escape(row.export)}"
+        at_once = f"audit-exporter run --export {shown(row.export)}"
         console.print(f"  {attempts} so far; the next after {_time(row.retry_at)}, or at once: {at_once}")
     for request in row.requests:
-        console.print(f"  unfinished request: {request}")
+        console.print(f"  unfinished request; finish it with: {shown(request)}")
+    for line in row.alarm.splitlines():
+        console.print(f"  alarm: {shown(line)}")
     _show_what_to_do(console, row.what_to_do)
+
+
+def _request(lane: Lane) -> str:
+    """An unfinished request as the command that finishes it."""
+    name = shlex.quote(lane.export)
+    if lane.kind is LaneKind.REPLAY:
+        sequences = ",".join(map(str, lane.requested))
+        return f"audit-exporter replay --export {name} --seq {sequences}"
+    redeliver = " --redeliver" if lane.redeliver else ""
+    return (
+        f"audit-exporter backfill --export {name} --from {lane.start:%Y-%m-%dT%H:%M:%SZ}"
+        f" --to {lane.until:%Y-%m-%dT%H:%M:%SZ}{redeliver}"
+    )
+
+
+def _is(state: str) -> str:
+    return "has an alarm" if state == "alarm" else f"is {state}"
 
 
 def _show_what_to_do(console: Console, hint: str) -> None:
     if hint:
-        console.print(f"  what to do: {escape(hint)}")
+        console.print(f"  what to do: {shown(hint)}")
 
 
 def _time(moment: datetime | None) -> str:

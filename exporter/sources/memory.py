@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
-from exporter.errors import SourceChanged, SourceError
+from exporter.errors import MissingColumn, SourceChanged, SourceError
 from exporter.model import Branch, Finding, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from exporter.interfaces import Clock
     from exporter.model import Key, Range, Seal
@@ -136,18 +136,20 @@ class MemorySource:
         with self._lock:
             return self._objection(seal) is None
 
-    def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Iterator[tuple[int, RowBlock]]:
+    def read(
+        self, ranges: Sequence[Range], columns: Sequence[str] | None
+    ) -> Generator[tuple[int, RowBlock], None, None]:
         """Every record of the ranges, a block for each branch."""
-        asked = set(self._names if columns is None else columns)
-        if missing := asked - set(self._names):
-            names = ", ".join(self._names)
-            raise SourceError(f"the source has no column {min(missing)!r}", hint=f"it has {names}")
-        shown = tuple(name for name in self._names if name in asked)
         with self._lock:
             for one in ranges:
                 for seal in (one.seal, *([one.previous] if one.previous else ())):
                     self._require(seal)
             visible = [tuple(self._accounts.get(one.account, ())) for one in ranges]
+        asked = set(self._names if columns is None else columns)
+        if missing := asked - set(self._names):
+            names = ", ".join(self._names)
+            raise MissingColumn(f"the source has no column {min(missing)!r}", hint=f"it has {names}")
+        shown = tuple(name for name in self._names if name in asked)
         layout = Layout(self._names, shown, _ROLES, TextTimes())
         for index, one in enumerate(ranges):
             for branch, records in _select(visible[index], one):
@@ -165,7 +167,7 @@ class MemorySource:
             ]
         return datetime.fromisoformat(min(values)[:19]).replace(tzinfo=UTC) if values else end
 
-    def settings(self, query: str) -> Sequence[str]:
+    def settings(self, query: str) -> Sequence[bytes]:
         """Memory has no queries."""
         raise SourceError(
             f"a source in memory cannot run the query {query!r}", hint="list the exports instead"

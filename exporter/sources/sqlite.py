@@ -6,18 +6,17 @@ and nothing is held in between. It must not write, and keeps no copy of a record
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from exporter.errors import SourceError
 from exporter.sources.sqlite_check import findings, require_readable_times
 from exporter.sources.sqlite_database import inspect, quoted, reading
 from exporter.sources.sqlite_snapshot import Snapshot
 from exporter.sources.sqlite_time import sql_times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from exporter.columns import Roles, RowBlock
@@ -83,16 +82,22 @@ class SqliteSource:
         with self._snapshot() as snapshot:
             return snapshot.objection(seal) is None
 
-    def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Iterator[tuple[int, RowBlock]]:
-        """Every record of the ranges, one range after the other, all from one snapshot."""
+    def read(
+        self, ranges: Sequence[Range], columns: Sequence[str] | None
+    ) -> Generator[tuple[int, RowBlock], None, None]:
+        """Every record of the ranges, one range after the other, all from one snapshot.
+
+        Closing the generator ends the transaction at once, however far it has come.
+        """
         with self._snapshot() as snapshot:
-            layout = snapshot.layout(columns)
             seals = [seal for one in ranges for seal in (one.previous, one.seal) if seal is not None]
             for seal in {repr(sorted(seal.items())): seal for seal in seals}.values():
                 snapshot.require(seal)
+            layout = snapshot.layout(columns)
             for index, one in enumerate(ranges):
-                for block in snapshot.blocks(one, layout, self._block_rows):
-                    yield index, block
+                with closing(snapshot.blocks(one, layout, self._block_rows)) as blocks:
+                    for block in blocks:
+                        yield index, block
 
     def quiet_until(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime:
         """The second of the first record on time, else ``end``."""
@@ -100,17 +105,12 @@ class SqliteSource:
             snapshot.require(seal)
             return snapshot.first_on_time(account, start, end, seal) or end
 
-    def settings(self, query: str) -> Sequence[str]:
-        """The first column of every row; SourceError if one of them is no text."""
+    def settings(self, query: str) -> Sequence[bytes]:
+        """The first column of every row; empty where it holds no text."""
         with reading(self._path, self._busy_timeout_s) as connection:
+            connection.text_factory = bytearray  # tells text from a blob, and leaves decoding to the reader
             found = [row[0] for row in connection.execute(query)]
-        for number, text in enumerate(found, start=1):
-            if not isinstance(text, str):
-                raise SourceError(
-                    f"row {number} of exports_from.query holds no text but {text!r}",
-                    hint="its first column must be one export's settings as JSON text",
-                )
-        return found
+        return [bytes(text) if isinstance(text, bytearray) else b"" for text in found]
 
     def check(self, accounts: Sequence[str]) -> Sequence[Finding]:
         """Ids that could be used again, missing indexes, unreadable and future times, unknown accounts."""

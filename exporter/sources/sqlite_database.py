@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from exporter.errors import SourceBusy, SourceError
+from exporter.errors import MissingColumn, SourceBusy, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from exporter.columns import Roles
@@ -52,6 +52,7 @@ _NOT_SQL_WORDS = re.compile(
 )
 _AUTOINCREMENT = re.compile(r"\bAUTOINCREMENT\b", re.IGNORECASE)
 _IS_JSON = re.compile("JSON", re.IGNORECASE)
+_HAS_ONE_FORM = re.compile("INT|CHAR|CLOB|TEXT", re.IGNORECASE)  # what SQLite looks for in a declared type
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Relation:
     """The table, view or query that records are read from.
 
     ``table`` is None for a view or a query, of which nobody can say that ids are never used again.
-    ``by_account`` says that an index leads from an account to its ids in order.
+    ``by_account`` says that an index leads from an account to its ids in order; ``one_form`` that an
+    account is compared in one form, because the column is declared to hold text or integers.
     """
 
     origin: str
@@ -68,6 +70,7 @@ class Relation:
     table: str | None = None
     autoincrement: bool = False
     by_account: bool = False
+    one_form: bool = False
 
 
 @contextmanager
@@ -107,18 +110,19 @@ def inspect(connection: sqlite3.Connection, table: str | None, query: str | None
         relation = _inspect_query(connection, query)
     else:
         relation = _inspect_table(connection, table or "", roles)
-    require_columns(relation.names, (roles.id, roles.time, roles.account))
+    require_columns(relation.names, (roles.id, roles.time, roles.account), SourceError)
     if relation.table is not None:
         _require_row_id(connection, relation.table, roles.id)
     return relation
 
 
-def require_columns(names: Iterable[str], wanted: Iterable[str]) -> None:
-    """Raise SourceError for a column that there is not, naming the nearest."""
-    there = list(names)
+def require_columns(
+    names: Sequence[str], wanted: Iterable[str], failure: type[SourceError | MissingColumn]
+) -> None:
+    """Raise ``failure`` for a column that there is not, naming the nearest."""
     for name in wanted:
-        if name not in there:
-            raise SourceError(f"the source has no column {name!r}", hint=_nearest(name, there, "columns"))
+        if name not in names:
+            raise failure(f"the source has no column {name!r}", hint=_nearest(name, names, "columns"))
 
 
 def select(origin: str, what: str, terms: Iterable[str] = (), tail: str = "") -> str:
@@ -166,8 +170,8 @@ def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> 
     name, kind, sql = found
     origin = f"{quoted(name)} AS records"
     names = _names(connection, origin)
-    types = connection.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,))
-    json_text = frozenset(column for column, declared in types if _IS_JSON.search(declared or ""))
+    types = dict(connection.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,)).fetchall())
+    json_text = frozenset(column for column, declared in types.items() if _IS_JSON.search(declared or ""))
     if kind == "view":
         return Relation(origin, names, json_text)
     return Relation(
@@ -177,6 +181,7 @@ def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> 
         name,
         autoincrement=_AUTOINCREMENT.search(_NOT_SQL_WORDS.sub(" ", sql or "")) is not None,
         by_account=_leads_to_ids(connection, name, roles),
+        one_form=_HAS_ONE_FORM.search(types.get(roles.account) or "") is not None,
     )
 
 
@@ -215,7 +220,7 @@ def _leads_to_ids(connection: sqlite3.Connection, table: str, roles: Roles) -> b
     return any(columns[:2] in ([roles.account], [roles.account, roles.id]) for columns in indexes.values())
 
 
-def _nearest(name: str, there: list[str], what: str) -> str:
+def _nearest(name: str, there: Sequence[str], what: str) -> str:
     by_lower_case = {one.lower(): one for one in there}
     near = [by_lower_case[one] for one in difflib.get_close_matches(name.lower(), by_lower_case, n=3)]
     if near:

@@ -2,29 +2,38 @@
 
 A position is the id, which SQLite gives out under the write lock: what has an id below the highest
 visible one is visible itself, or never will be. It must not look at more than one snapshot, nor keep one.
+
+Its limit: SQLite gives a database no identity, so a seal knows its own by one record. Where retention has
+deleted that record, or every record before the seal, another database in its place goes unnoticed as long
+as its ids reach as far.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from exporter.columns import Layout, Roles, RowBlock
-from exporter.errors import SourceChanged, SourceError
+from exporter.errors import MissingColumn, SourceChanged, SourceError
 from exporter.model import Branch
 from exporter.sources.sqlite_database import Relation, quoted, require_columns, select
+from exporter.sources.sqlite_rows import RowsById, pieces
 from exporter.sources.sqlite_time import Condition, Row, SqlTimes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from exporter.model import Key, Range, Seal
+    from exporter.sources.sqlite_rows import Rows
 
 _ACCEPT = "to go on with this database: audit-exporter ledger accept-source --from TIME"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+(e[+-][0-9]+)?)?")
 _USE_AUTOINCREMENT = "declare the id INTEGER PRIMARY KEY AUTOINCREMENT, so that ids are never used again; "
 
 
@@ -134,7 +143,11 @@ class Snapshot:
 
     def of_account(self, account: str) -> Condition:
         """An account's records: the first term for an index, the second for bytes, whatever the collation."""
-        return Condition((f"{self._account} = :account",)) + self._same_bytes(account)
+        if self.relation.one_form or _NUMBER.fullmatch(account) is None:
+            return Condition((f"{self._account} = :account",)) + self._same_bytes(account)
+        # Without a type the number 42 does not equal the text '42'. Two values cost the index's order.
+        either = f"{self._account} IN (:account, CAST(:account AS NUMERIC))"
+        return Condition((either,)) + self._same_bytes(account)
 
     def new_of_account(self, account: str, previous: int | None, sealed: int) -> Condition:
         """An account's records with ``previous < id <= sealed``, by account and id or else by id alone."""
@@ -159,14 +172,14 @@ class Snapshot:
         """The columns that were asked for, in the source's order, and those that a block needs itself."""
         names = self.relation.names
         if columns is not None:
-            require_columns(names, columns)
+            require_columns(names, columns, MissingColumn)
         roles = self._roles
         shown = tuple(name for name in names if columns is None or name in columns)
         needed = tuple(name for name in names if name in {*shown, roles.id, roles.time, roles.account})
         return Layout(needed, shown, roles, self.times.python, self.relation.json_text)
 
-    def blocks(self, one: Range, layout: Layout, block_rows: int) -> Iterator[RowBlock]:
-        """The records of a range, branch by branch, a bounded number at a time."""
+    def blocks(self, one: Range, layout: Layout, block_rows: int) -> Generator[RowBlock, None, None]:
+        """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
         for selection in self._selections(one):
             yield from self._selected(selection, layout, block_rows)
 
@@ -229,13 +242,16 @@ class Snapshot:
         term = f"({self.times.value}, {self._id}) > (:{name}_time, :{name}_id)"
         return Condition((term,), {f"{name}_time": time, f"{name}_id": identifier})
 
-    def _selected(self, selection: Selection, layout: Layout, block_rows: int) -> Iterator[RowBlock]:
+    def _selected(
+        self, selection: Selection, layout: Layout, block_rows: int
+    ) -> Generator[RowBlock, None, None]:
         """Strictly at first; from the first text that is not UTF-8 on, in a way that fails for it alone."""
         last: Key | None = None
         try:
-            for block in self._fetched(selection, layout, block_rows):
-                yield block
-                last = block.key(len(block) - 1)
+            with closing(self._fetched(selection, layout, block_rows)) as blocks:
+                for block in blocks:
+                    yield block
+                    last = block.key(len(block) - 1)
         except sqlite3.OperationalError as error:
             if hasattr(
                 error, "sqlite_errorcode"
@@ -249,12 +265,31 @@ class Snapshot:
         self.connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         yield from self._fetched(Selection(selection.branch, condition, selection.order), layout, block_rows)
 
-    def _fetched(self, selection: Selection, layout: Layout, block_rows: int) -> Iterator[RowBlock]:
-        what = ", ".join(map(quoted, layout.names))
-        statement = self.select(what, selection.condition, f"ORDER BY {selection.order}")
-        cursor = self.connection.execute(statement, selection.condition.values)
-        while rows := cursor.fetchmany(block_rows):
-            yield RowBlock(selection.branch, layout, rows)
+    def _fetched(
+        self, selection: Selection, layout: Layout, block_rows: int
+    ) -> Generator[RowBlock, None, None]:
+        def block_of(rows: Sequence[Row]) -> RowBlock:
+            return RowBlock(selection.branch, layout, rows)
+
+        with closing(self._rows(selection, layout)) as rows:
+            for piece in pieces(rows, block_rows, lambda row: block_of([row]).key(0)):
+                yield block_of(piece)
+
+    def _rows(self, selection: Selection, layout: Layout) -> Rows:
+        """Whole rows only where an index has them in order, which is nearly always; else by sorted ids."""
+        what, values = ", ".join(map(quoted, layout.names)), selection.condition.values
+        tail = f"ORDER BY {selection.order}"
+        statement = self.select(what, selection.condition, tail)
+        is_main = selection.branch is Branch.ON_TIME  # the others are not worth the question
+        if self.relation.table is None or (is_main and self._is_in_order(statement, values)):
+            return self.connection.execute(statement, values)
+        ids = self.connection.execute(self.select(self._id, selection.condition, tail), values)
+        return RowsById(ids, self.select(what, Condition((f"{self._id} = ?",))))
+
+    def _is_in_order(self, statement: str, values: Mapping[str, object]) -> bool:
+        """Whether SQLite need not sort what it finds, as it says itself."""
+        plan = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+        return not any("TEMP B-TREE" in detail for *_, detail in plan.fetchall())
 
 
 def _id_of(seal: Mapping[str, object]) -> int:

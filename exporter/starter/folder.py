@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 DATABASE = "audit.db"
 CONFIG = "audit-exporter.yaml"
-# SQLite takes files of these names for the database's own, and would play them back into a new one.
-LEFTOVERS = (f"{DATABASE}-journal", f"{DATABASE}-wal", f"{DATABASE}-shm")
+LEDGER = "ledger.db"
+# SQLite takes files of these names for a database's own, and would play them back into a new one.
+LEFTOVERS = tuple(f"{name}-{end}" for name in (DATABASE, LEDGER) for end in ("journal", "wal", "shm"))
 
 COLUMNS = ("created_at", "actor_email", "action", "target_id", "summary", "ip_address")
 """The columns that hold what a record says of itself, in the table's order."""
@@ -122,7 +123,8 @@ class Created:
 def create(folder: Path, fill: Callable[[sqlite3.Connection], Contents]) -> Created:
     """Make the folder's database, with what ``fill`` inserts, and the configuration that fits it.
 
-    Raises ConfigError if either is there already or cannot be written; then nothing has changed.
+    Raises ConfigError if one of them, or a ledger, is there already or cannot be written; then nothing has
+    changed.
     """
     try:
         _refuse_to_replace(folder)
@@ -136,7 +138,7 @@ def create(folder: Path, fill: Callable[[sqlite3.Connection], Contents]) -> Crea
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(
             f"{folder}: the new database cannot be written here: {error}",
-            hint="Name a folder that can be written to, on a disk with room.",
+            hint="name a folder that can be written to, on a disk with room",
         ) from error
     return Created(folder / DATABASE, folder / CONFIG, contents.accounts, contents.files, contents.notes)
 
@@ -160,7 +162,10 @@ def configuration(contents: Contents) -> str:
     """The configuration of a new folder as YAML, with comments for somebody who has never seen one."""
     exports = "\n".join(_export(account) for account in contents.accounts)
     return TEMPLATE.format(
-        start=f"{contents.start:%Y-%m-%dT%H:%M:%SZ}", format=contents.format, exports=exports
+        ledger=LEDGER,
+        start=f"{contents.start:%Y-%m-%dT%H:%M:%SZ}",
+        format=contents.format,
+        exports=exports,
     )
 
 
@@ -178,15 +183,15 @@ def _scalar(text: str) -> str:
 def _refuse_to_replace(folder: Path) -> None:
     if (folder / DATABASE).exists() and not (folder / CONFIG).exists():
         raise ConfigError(
-            f"{folder / DATABASE} exists already, without {CONFIG}.",
-            hint="If an `init` that was killed left it, delete it, and the folder .audit-exporter-* that "
-            "it was built in, and run `init` again. If it is yours, name another folder.",
+            f"{folder / DATABASE} exists already, without {CONFIG}",
+            hint="if an `init` that was killed left it, delete it, and the folder .audit-exporter-* that "
+            "it was built in, and run `init` again; if it is yours, name another folder",
         )
-    for name in (DATABASE, CONFIG, *LEFTOVERS):
+    for name in (DATABASE, CONFIG, LEDGER, *LEFTOVERS):
         if (folder / name).exists():
             raise ConfigError(
-                f"{folder / name} exists already.",
-                hint="`init` replaces nothing: name another folder, or move the file away first.",
+                f"{folder / name} exists already",
+                hint="`init` replaces nothing: name another folder, or move the file away first",
             )
 
 
@@ -237,14 +242,14 @@ source:
 
 # Where audit-exporter remembers what it has delivered. Keep it: without it nobody knows.
 ledger:
-  url: sqlite:///ledger.db
+  url: sqlite:///{ledger}
 
 # What holds for every export below that does not say otherwise.
 defaults:
   every: 4h # one file for every four hours, on the account's own clock
   start: {start} # records from here on are delivered
   timezone: UTC
-  format: {format} # how a record is written; `audit-exporter formats` lists them all
+  format: {format} # how a record is written: standard or native
 
 # One export for each account: its records, delivered to its own storage, here a folder on this machine.
 # A bucket looks like this:

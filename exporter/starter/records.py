@@ -105,10 +105,10 @@ def _refuse_unreadable(files: Sequence[Path]) -> None:
     seen = set()
     for path in files:
         if not path.is_file():  # a pipe would be empty at the second reading
-            raise ConfigError(f"{path} is not a file.", hint="Name JSON Lines files; each is read twice.")
+            raise ConfigError(f"{path} is not a file", hint="name JSON Lines files; each is read twice")
         if path.resolve() in seen:
             raise ConfigError(
-                f"{path} is named twice.", hint="Name each file once, or its records are doubled."
+                f"{path} is named twice", hint="name each file once, or its records are doubled"
             )
         seen.add(path.resolve())
 
@@ -284,8 +284,8 @@ def _records(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
                 record = _object(text)
             except (ValueError, RecursionError) as error:
                 raise ConfigError(
-                    f"{path}: line {number} {_reason(error)}.",
-                    hint="Every line has to be one JSON object in UTF-8; nothing was written.",
+                    f"{path}: line {number} {_reason(error)}",
+                    hint="every line has to be one JSON object in UTF-8; nothing was written",
                 ) from error
             yield number, text, record
 
@@ -294,7 +294,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", hint="Allow reading it.") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="allow reading it") from error
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from exporter.errors import Defect
+
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -91,7 +93,7 @@ class LogObserver:
 
     def failed(self, job: Job, error: ExporterError) -> None:
         """This export does not get on for now."""
-        internal = error.__cause__ if error.message.startswith("internal error") else None
+        internal = error.__cause__ if isinstance(error, Defect) else None
         self._log.error(
             "failed",
             export=job.name,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from exporter.errors import Defect
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -68,7 +70,7 @@ class ProgressObserver:
     def failed(self, job: Job, error: ExporterError) -> None:
         """This export does not get on for now; of a defect, the traceback is said here and nowhere else."""
         self._failing.add(job.name)
-        if error.message.startswith("internal error") and error.__cause__ is not None:
+        if isinstance(error, Defect) and error.__cause__ is not None:
             lines = traceback.format_exception(error.__cause__)
             self._console.print("".join(lines), markup=False, highlight=False)
         self.finished(job)

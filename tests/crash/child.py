@@ -98,9 +98,9 @@ def serve() -> None:
     """Answer requests until there are no more."""
     for module in PRELOADED:
         __import__(module)
-    from exporter.destinations import s3
+    from exporter.destinations import s3_access
 
-    s3._session().client("s3", region_name="us-east-1")  # parsed once: 100 ms
+    s3_access.session().client("s3", region_name="us-east-1")  # parsed once: 100 ms
     gc.freeze()  # a collection in a fork would copy all of this
     for line in sys.stdin:
         request = json.loads(line)

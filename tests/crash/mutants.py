@@ -57,8 +57,8 @@ def plans_forgotten() -> None:
     """What was planned before is planned anew, with what is visible by now."""
     begin = Pipeline.begin
 
-    def begin_anew(self: Pipeline, job: Job, now: Any) -> Standing:  # noqa: ANN401
-        standing = begin(self, job, now)
+    def begin_anew(self: Pipeline, job: Job) -> Standing:
+        standing = begin(self, job)
         if standing.open_plan is None:
             return standing
         with self._ledger.writing() as rows:
@@ -66,7 +66,7 @@ def plans_forgotten() -> None:
             export = standing.export
             rows.update_export(replace(export, sequence=export.sequence - 1))
             rows.update_lane(replace(standing.live, open_end=None, open_seal=None))
-        return begin(self, job, now)
+        return begin(self, job)
 
     Pipeline.begin = begin_anew  # type: ignore[method-assign]
 

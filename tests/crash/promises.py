@@ -177,7 +177,8 @@ def _check_left_over(world: World) -> None:
 
 def _check_standing(world: World) -> None:
     require(_rows(world, "PRAGMA integrity_check") == [("ok",)], "the ledger is damaged")
-    alarms = _rows(world, "SELECT name, stopped, failure FROM exports WHERE stopped <> '' OR failure <> ''")
+    held = "stopped <> '' OR failure <> '' OR alarm <> ''"
+    alarms = _rows(world, f"SELECT name, stopped, failure, alarm FROM exports WHERE {held}")
     require(not alarms, f"alarms: {alarms}")
 
 
