@@ -243,17 +243,18 @@ def _make_jobs(config: Config, *, dry_run: bool) -> tuple[list[Job], list[Config
         try:
             jobs.append(_job(config, export, destinations))
         except ConfigError as error:
-            problems.append(ConfigProblem(export.name, error.message, error.hint))
+            problems.append(ConfigProblem(export.name, error.message, error.hint, export.account))
         except Exception as error:  # noqa: BLE001 - a driver's surprise at one export must not stop the others
-            problems.append(_surprise(export.name, error))
+            problems.append(_surprise(export, error))
     return jobs, problems
 
 
-def _surprise(export: str, error: Exception) -> ConfigProblem:
+def _surprise(export: ExportSettings, error: Exception) -> ConfigProblem:
     """Of an error that nobody foresaw: its kind, but not its text, which may quote a setting."""
     reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
     hint = "check the export's settings; if they are right, please report this"
-    return ConfigProblem(export, f"its destination cannot be set up: {reason}", hint)
+    message = f"its destination cannot be set up: {reason}"
+    return ConfigProblem(export.name, message, hint, export.account)
 
 
 def _job(config: Config, export: ExportSettings, destinations: Destinations) -> Job:
@@ -294,7 +295,7 @@ def _with_names_of_their_own(jobs: list[Job], ledger: Ledger) -> tuple[tuple[Job
             if job is not keeper:
                 message = f"would write the same object names as export '{keeper.name}': {claim}"
                 hint = "give one of them another prefix"
-                refused[job.name] = ConfigProblem(job.name, message, hint)
+                refused[job.name] = ConfigProblem(job.name, message, hint, job.account)
     return tuple(job for job in jobs if job.name not in refused), list(refused.values())
 
 
@@ -347,7 +348,7 @@ def unknown(app: App, word: str, name: str, known: set[str]) -> ConfigError:
     """Why there is no such account or export: its configuration is wrong, or unknown for now, or missing."""
     import difflib
 
-    problem = next((problem for problem in app.problems if problem.export == name), app.unread)
+    problem = next((one for one in app.problems if name in (one.export, one.account)), app.unread)
     if problem is not None:
         return ConfigError(problem.message, hint=problem.hint)
     close = difflib.get_close_matches(name, known, 3, 0.5)

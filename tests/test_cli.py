@@ -312,6 +312,14 @@ def test_an_export_is_renamed_only_to_what_the_configuration_takes(vendor: Vendo
     assert vendor.row("acme")["state"] == "up to date"
 
 
+def test_a_run_of_one_account_says_that_another_export_of_it_is_wrong(vendor: Vendor) -> None:
+    vendor.settings["exports"].append({"account": "acme", "name": "acme-blob", "destination": {"type": "?"}})
+    answer = vendor("run", "--account", "acme")
+    assert answer.status == 10
+    assert "Skipped: acme-blob: " in answer.out
+    assert vendor.event_ids() == list("1234")
+
+
 def test_a_library_logs_into_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """A retry that a library reports, under a logger's name of its own, is one more JSON line."""
     logs.configure()

@@ -237,7 +237,7 @@ def _deliver(options: Options, find: Callable[[App, Pipeline], _Work]) -> _Outco
         _stopping() as stop,
         ExitStack() as stack,
     ):
-        problems = tuple(problem for problem in app.problems if not named or problem.export in named)
+        problems = tuple(one for one in app.problems if not named or named & {one.export, one.account})
         for problem in problems:
             observer.skipped(problem.export, problem.message, problem.hint)
         try:

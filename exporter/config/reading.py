@@ -37,6 +37,7 @@ class ConfigProblem:
     export: str
     message: str
     hint: str = HINT
+    account: str = ""  # whose export it is, where that can be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,9 @@ class _Exports:
         """What is wrong with the exports that were set aside."""
         return (problem.message for problem in self.problems)
 
-    def set_aside(self, export: str, lines: list[str]) -> None:
+    def set_aside(self, export: str, lines: list[str], account: str = "") -> None:
         """Record an export that cannot be used."""
-        self.problems.append(ConfigProblem(export, "\n".join(lines)))
+        self.problems.append(ConfigProblem(export, "\n".join(lines), account=account))
 
     def add_file(self, file: Path) -> None:
         """Add the export, or the list of exports, that a file holds."""
@@ -206,7 +207,9 @@ class _Exports:
         elif not mistakes:
             self.settings.append(export)
         if mistakes:
-            self.set_aside(name or _dotted(place.loc) or place.file, place.say(mistakes))
+            account = data.get("account") if isinstance(data, dict) else None
+            known = account if isinstance(account, str) else ""
+            self.set_aside(name or _dotted(place.loc) or place.file, place.say(mistakes), known)
 
 
 def _named(folder: Path, patterns: Iterable[str]) -> Iterable[Path]:

@@ -20,6 +20,9 @@ from pathlib import Path
 from tests.bench import data
 
 PROGRAM = (sys.executable, "-m", "exporter")
+MOST_MB = 150
+"""Memory of a run, whatever the size of its window."""
+
 PEER = """SELECT json_object('Date', created_at, 'Email', actor_email, 'Action', action,
  'Action ID', target_id, 'Description', summary, 'IP Address', ip_address, 'Event ID', CAST(id AS TEXT))
  FROM audit_log WHERE account_id = 'account-0' AND created_at >= '2026-11-01T00:00:00Z'
@@ -95,6 +98,9 @@ def large(records: int, runs: int) -> None:
         if lines != records:
             raise SystemExit(f"the archive holds {lines} records of {records}")
         row(f"run, 1 account x {records:,}", mine, records)
+        peak_mb = max(cost.peak_mb for cost in mine)
+        if peak_mb > MOST_MB:
+            raise SystemExit(f"a run took {peak_mb:.0f} MB of memory; its bound is {MOST_MB} MB")
         if theirs:
             row("sqlite3 json_object | gzip -1", theirs, records)
             ratio = statistics.median(a.wall_s / b.wall_s for a, b in zip(mine, theirs, strict=True))
