@@ -44,6 +44,9 @@ RETRIES_S: Final = (1.0, 5.0)
 OVERTAKEN_S: Final = 0.5
 """How long to leave an export alone that another run moves faster than this one."""
 
+MOST_OVERTAKEN: Final = 20
+"""How often, before this run leaves the export to the other one."""
+
 
 class Observer(Protocol):
     """Told what happens while it happens, from the runner's own thread but for `sent`."""
@@ -116,6 +119,7 @@ class Turns:
         self._rendering = 0
         self._by_store: Counter[str] = Counter()
         self._held_bytes = 0
+        self._overtaken: Counter[str] = Counter()
         self._put_off: list[Job] = []
         budget = means.settings.budget
         self._deadline = None if budget is None else time.monotonic() + budget.total_seconds()
@@ -242,7 +246,11 @@ class Turns:
         if error is None:
             return future.result()
         if isinstance(error, Conflict):
-            self._later.append((time.monotonic() + OVERTAKEN_S, job))
+            self._overtaken[job.name] += 1
+            if self._overtaken[job.name] > MOST_OVERTAKEN:
+                self._put_off.append(job)  # it is in good hands
+            else:
+                self._later.append((time.monotonic() + OVERTAKEN_S, job))
         elif isinstance(error, (SourceError, LedgerError)) and not isinstance(error, SourceChanged):
             self._report.error = Trouble.of(error)
             self._put_off.append(job)
