@@ -10,22 +10,18 @@ It must not know what a record is, what the object is called, or where it goes.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import struct
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from isal import isal_zlib
 
-from exporter.errors import WorkspaceError
 from exporter.model import Content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Future
     from io import BufferedRandom
     from pathlib import Path
@@ -34,21 +30,10 @@ _LEVEL = 1  # 2 takes 4 % longer to save 0.3 to 2.6 %; 3 takes twice as long
 _RAW_DEFLATE = -15
 _QUEUED_CHUNKS = 4  # evens out encoder and compressor; every one of them is memory
 _ZIP_MAX_BYTES = 0xFFFF_FFFE  # one more is the mark of a zip64 file
-_NO_ROOM = "Free some room in the workspace, or move it to a larger volume."
-_NO_RIGHT = "Make the workspace a folder that this process may write to."
-_NO_FOLDER = "Create the workspace folder, or configure another one."
-_HINTS: dict[int | None, str] = {
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
-    errno.EFBIG: "Raise this process's limit on file sizes (ulimit -f), or lower part_limit.",
-    errno.EACCES: _NO_RIGHT,
-    errno.EPERM: _NO_RIGHT,
-    errno.EROFS: _NO_RIGHT,
-    errno.ENOENT: _NO_FOLDER,
-    errno.ENOTDIR: _NO_FOLDER,
-    errno.EEXIST: "Another run may be using this workspace: wait for it to end, or give each run its own.",
-}
-_OTHER_HINT = "Look at the file system that holds the workspace."
+
+
+class TooLargeForZip(ValueError):
+    """More than a zip file can hold without zip64."""
 
 
 def suffix(kind: str) -> str:
@@ -65,8 +50,8 @@ class ArchiveWriter:
     """One archive in the making; leaving the context without ``finish`` removes the file.
 
     ``kind`` is ``zip`` or ``gzip``, ``body`` is ``ndjson`` or ``json_array``; ``member`` is ASCII and
-    names the file inside a zip. Everything raises WorkspaceError when the file cannot be written.
-    One thread may use it.
+    names the file inside a zip. Everything raises OSError when the file cannot be written, and ``finish``
+    TooLargeForZip. One thread may use it.
     """
 
     def __init__(self, path: Path, *, kind: str, body: str, member: str) -> None:
@@ -75,8 +60,7 @@ class ArchiveWriter:
         self._count = 0
         self._finished = False
         self._queue: deque[Future[None]] = deque()
-        with _explained(path):
-            self._file = _create(path)
+        self._file = _create(path)
         self._member = _Member(self._file, container, shape)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="archive")
 
@@ -87,8 +71,7 @@ class ArchiveWriter:
         self._thread.shutdown(cancel_futures=True)
         self._file.raw.close()  # not through the buffer: flushing after a failure would fail again
         if not self._finished:
-            with _explained(self._path):
-                self._path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
 
     def write(self, lines: bytes, count: int) -> None:
         """Add ``count`` JSON lines, each with its line feed; waits while the queue is full."""
@@ -101,11 +84,10 @@ class ArchiveWriter:
         """Complete the file and measure it; it is not synced: what a crash takes is rendered again."""
         while self._queue:
             self._await_oldest()
-        with _explained(self._path):
-            self._member.end()
-            archive_bytes = self._file.seek(0, os.SEEK_END)
-            self._file.seek(0)
-            archive_sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
+        self._member.end()
+        archive_bytes = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        archive_sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
         self._finished = True
         return Content(
             count=self._count,
@@ -118,8 +100,7 @@ class ArchiveWriter:
         )
 
     def _await_oldest(self) -> None:
-        with _explained(self._path):
-            self._queue[0].result()
+        self._queue[0].result()
         self._queue.popleft()  # only now: what failed stays, so that no later call can succeed
 
 
@@ -190,10 +171,7 @@ class _Zip:
     def complete(self, file: BufferedRandom, crc32: int, content_bytes: int) -> None:
         end = file.tell()
         if max(end, content_bytes) > _ZIP_MAX_BYTES:
-            raise WorkspaceError(
-                f"{content_bytes} bytes of records do not fit into a zip file without zip64",
-                hint="Lower part_limit: at most 3 GiB.",
-            )
+            raise TooLargeForZip(f"{content_bytes} bytes of records do not fit into a zip file without zip64")
         facts = self._facts(crc32, end - len(self.header()), content_bytes)
         central = self._central(facts)
         file.write(central)
@@ -258,15 +236,3 @@ _BODIES: dict[str, type[_Body]] = {"ndjson": _Ndjson, "json_array": _JsonArray}
 def _create(path: Path) -> BufferedRandom:
     """A new file that nobody else may read."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the operating system says into a WorkspaceError with a hint."""
-    try:
-        yield
-    except OSError as error:
-        raise WorkspaceError(
-            f"the archive {path} cannot be written: {error.strerror or error}",
-            hint=_HINTS.get(error.errno, _OTHER_HINT),
-        ) from error

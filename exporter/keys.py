@@ -4,7 +4,8 @@ The names of one export only ever grow, byte by byte, whatever their suffixes, b
 remember the last key and look no further back. Two accounts never share a name, and a name is safe
 on every store: outside the prefix it holds ASCII letters, digits, ``-``, ``_``, ``/`` and single dots.
 
-Pure: text in, text out. It must not know which names are taken; the ledger does.
+Pure: text in, text out. What cannot be in a name is a ValueError of one sentence: what is wrong, a
+semicolon, what to do. It must not know which names are taken; the ledger does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from exporter.errors import ConfigError
 from exporter.model import Stamp
 
 if TYPE_CHECKING:
@@ -31,21 +31,21 @@ def encode_account(account: str) -> str:
     """An account as it stands in object names; different accounts stay different.
 
     ASCII letters, digits and ``-`` stay as they are, and so does a dot between two of these; every
-    other UTF-8 byte becomes ``_XX``. Raises ConfigError if the account is empty or is not Unicode text.
+    other UTF-8 byte becomes ``_XX``. Raises ValueError if the account is empty or is not Unicode text.
     """
     if not account:
-        raise ConfigError("the account is empty", hint="give the account its id in the source")
+        raise ValueError("the account is empty; give the account its id in the source")
     try:
         raw = account.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ConfigError(f"the account {account!r} is not Unicode text", hint="write it in UTF-8") from error
+        raise ValueError(f"the account {account!r} is not Unicode text; write it in UTF-8") from error
     return _UNSAFE.sub(lambda byte: b"_%02X" % byte[0][0], raw).decode("ascii")
 
 
 def normal_prefix(prefix: str) -> str:
     """A prefix as names begin with it: empty, or ending in one slash.
 
-    Raises ConfigError for what a store would refuse, or would silently turn into another path.
+    Raises ValueError for what a store would refuse, or would silently turn into another path.
     """
     segments = prefix.removesuffix("/").split("/") if prefix else []
     if any(segment in ("", ".") or ".." in segment for segment in segments):
@@ -55,9 +55,9 @@ def normal_prefix(prefix: str) -> str:
     return "".join(f"{segment}/" for segment in segments)
 
 
-def _bad_prefix(prefix: str, wrong: str) -> ConfigError:
-    hint = "write the prefix as plain folder names, such as vendor or logs/vendor"
-    return ConfigError(f"the prefix {prefix!r} {wrong}", hint=hint)
+def _bad_prefix(prefix: str, wrong: str) -> ValueError:
+    remedy = "write the prefix as plain folder names, such as vendor or logs/vendor"
+    return ValueError(f"the prefix {prefix!r} {wrong}; {remedy}")
 
 
 def account_folder(prefix: str, account: str) -> str:
@@ -68,16 +68,16 @@ def account_folder(prefix: str, account: str) -> str:
 def object_name(prefix: str, account: str, stamp: Stamp, suffix: str) -> str:
     """The full key of an object; ``suffix`` is ``.zip`` or ``.jsonl.gz``.
 
-    Raises ConfigError if the prefix or the account cannot be in a key, or make it too long.
+    Raises ValueError if the prefix or the account cannot be in a key, or make it too long.
     """
     number = f"_{stamp.number:04}" if stamp.number > 1 else ""
     file_name = f"audit_{encode_account(account)}_{_timestamp(stamp.time)}{number}{suffix}"
     name = account_folder(prefix, account) + file_name
     length = len(name.encode())
     if length > MAX_KEY_BYTES:
-        raise ConfigError(
-            f"the object name for account {account!r} has {length} bytes, and stores take {MAX_KEY_BYTES}",
-            hint="shorten the destination's prefix, or the account, which is in the name twice",
+        raise ValueError(
+            f"the object name for account {account!r} has {length} bytes, and stores take {MAX_KEY_BYTES};"
+            " shorten the destination's prefix, or the account, which is in the name twice"
         )
     return name
 

@@ -1,27 +1,29 @@
 """From a source's blocks to one finished archive: one pass, memory that does not grow with the window.
 
 It decides where a part ends and what becomes of a record that cannot be rendered. It knows neither
-ledger nor destination. A disk that takes no more is a WorkspaceError: `ArchiveWriter` says so of the
-archive, `_written` of what lies beside it.
+ledger nor destination. A disk that takes no more is a WorkspaceError: `_Files` says so of all that is
+written, and of nothing that is read.
 """
 
 from __future__ import annotations
 
 import base64
+import errno
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
-from exporter.archive import ArchiveWriter
+from exporter.archive import ArchiveWriter, TooLargeForZip
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from types import TracebackType
     from typing import BinaryIO
 
     from exporter.interfaces import Block, Format
@@ -30,6 +32,22 @@ if TYPE_CHECKING:
 LEADING_BYTES: Final = 1024
 KEPT_BYTES: Final = 1_000_000
 WHOLE_BYTES: Final = QUARANTINE_BYTES - QUARANTINE_RECORDS * LEADING_BYTES
+
+_NO_ROOM = "free some room in the workspace, or move it to a larger volume"
+_NO_RIGHT = "make the workspace a folder that this process may write to"
+_NO_FOLDER = "create the workspace folder, or configure another one"
+_HINTS: dict[int | None, str] = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: "raise this process's limit on file sizes (ulimit -f), or lower part_limit",
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.ENOENT: _NO_FOLDER,
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EEXIST: "another run may be using this workspace: wait for it to end, or give each run its own",
+}
+_OTHER_HINT = "look at the file system that holds the workspace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +83,11 @@ class BadRecords:
             record = replace(record, body=record.body[:LEADING_BYTES])
         else:
             self._room_bytes -= len(record.body)
-        with _written(self._path):
-            if self._file is None:
-                self._file = self._path.open("xb")
-            body = base64.b64encode(record.body).decode()
-            texts = _storable(record.id), _storable(record.reason)
-            self._file.write(orjson.dumps([*texts, record.length, body]) + b"\n")
+        if self._file is None:
+            self._file = self._path.open("xb")
+        body = base64.b64encode(record.body).decode()
+        texts = _storable(record.id), _storable(record.reason)
+        self._file.write(orjson.dumps([*texts, record.length, body]) + b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -78,9 +95,8 @@ class BadRecords:
     def __exit__(self, failure: object, *_: object) -> None:
         if self._file is not None:
             try:
-                with _written(self._path):
-                    self._file.close()
-            except WorkspaceError:
+                self._file.close()
+            except OSError:
                 self._path.unlink(missing_ok=True)
                 raise
             if failure is not None:
@@ -93,6 +109,58 @@ class BadRecords:
             for line in file:
                 record_id, reason, length, body = orjson.loads(line)
                 yield BadRecord(record_id, reason, length, base64.b64decode(body))
+
+
+class _Files:
+    """What one rendering writes, entered and left as one: the archive, and the bad records beside it.
+
+    Whatever is in the way of either is a WorkspaceError. Nothing in here touches the source, whose errors
+    may be of the operating system, too.
+    """
+
+    def __init__(self, folder: Path, rendering: Rendering, member: str) -> None:
+        self.path = folder / "archive"
+        self.bad = BadRecords(folder / "bad.jsonl")
+        with self._written():
+            self._archive = ArchiveWriter(
+                self.path, kind=rendering.archive, body=rendering.body, member=member
+            )
+        self._both = ExitStack()
+        self._both.push(self.bad)
+        self._both.push(self._archive)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._written():
+            self._both.__exit__(kind, failure, trace)
+
+    def add(self, lines: bytes, count: int, bad: Iterable[BadRecord]) -> None:
+        """``count`` more records, and which of them are bad."""
+        with self._written():
+            self._archive.write(lines, count)
+            for record in bad:
+                self.bad.add(record)
+
+    def finish(self, late: int) -> Content:
+        """Complete the archive and measure it."""
+        with self._written():
+            return self._archive.finish(late=late, bad=self.bad.count)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except TooLargeForZip as error:
+            raise WorkspaceError(str(error), hint="lower part_limit: at most 3 GiB") from error
+        except OSError as error:
+            raise WorkspaceError(
+                f"the archive {self.path} cannot be written: {error.strerror or error}",
+                hint=_HINTS.get(error.errno, _OTHER_HINT),
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +186,12 @@ class Renderer:
 
     def render(self, blocks: Iterable[Block], folder: Path, member: str) -> Rendered:
         """Write the archive of these blocks into ``folder``."""
-        bad = BadRecords(folder / "bad.jsonl")
-        rendering = self._rendering
-        path = folder / "archive"
-        with (
-            bad,
-            ArchiveWriter(path, kind=rendering.archive, body=rendering.body, member=member) as archive,
-        ):
-            last_key, final, late = self._write(blocks, archive, bad)
-            content = archive.finish(late=late, bad=bad.count)
-        return Rendered(path, content, bad, last_key, final)
+        with _Files(folder, self._rendering, member) as files:
+            last_key, final, late = self._write(blocks, files)
+            content = files.finish(late)
+        return Rendered(files.path, content, files.bad, last_key, final)
 
-    def _write(
-        self, blocks: Iterable[Block], archive: ArchiveWriter, bad: BadRecords
-    ) -> tuple[Key | None, bool, int]:
+    def _write(self, blocks: Iterable[Block], files: _Files) -> tuple[Key | None, bool, int]:
         last_key, late, written = None, 0, 0
         for block in blocks:
             if not block.belongs_to(self._account):
@@ -145,13 +205,10 @@ class Renderer:
                 taken = _fitting(block, data, self._limit - written, empty=last_key is None)
                 data = data[: _end_of_line(data, taken)]
             if taken:
-                archive.write(data, taken)
+                files.add(data, taken, [record for index, record in lines.bad if index < taken])
                 written += len(data)
                 last_key = block.key(taken - 1)
                 late += taken if block.branch is Branch.LATE else 0
-                for index, record in lines.bad:
-                    if index < taken:
-                        bad.add(record)
             if taken < len(block):
                 return last_key, False, late
         return last_key, True, late
@@ -231,14 +288,3 @@ def _end_of_line(data: bytes, number: int) -> int:
 def _storable(text: str) -> str:
     """Text that every database takes: half a surrogate pair, of bytes that were no UTF-8, is spelt out."""
     return text.encode(errors="backslashreplace").decode()
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WorkspaceError(
-            f"the workspace {path.parent} cannot be written: {error.strerror or error}",
-            hint="make room there or name another folder with the setting `workspace`; nothing was delivered",
-        ) from error

@@ -10,18 +10,17 @@ Pure: no clock, no settings. Instants are aware UTC datetimes, in and out. It mu
 
 from __future__ import annotations
 
-import difflib
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from typing import TYPE_CHECKING
 
-from exporter.errors import ConfigError
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _MIDNIGHT = datetime.min  # noqa: DTZ901 (what a clock reads has no zone)
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1), "s": _SECOND}
-_NOT_A_PLACE = ("localtime", "posixrules", "posix/", "right/")  # the machine's own, or with leap seconds
 
 
 def check_every(every: timedelta) -> None:
@@ -48,34 +47,6 @@ def _written(every: timedelta) -> str:
         if every and not every % unit:
             return f"{every // unit}{letter}"
     return f"{every / _SECOND:g}s"
-
-
-def load_zone(name: str) -> ZoneInfo:
-    """The zone of this name in the tz database; raises ConfigError with the nearest names there are."""
-    if name.startswith(_NOT_A_PLACE):
-        raise _unknown_zone(name)
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder
-        raise _unknown_zone(name) from error
-
-
-def _unknown_zone(name: str) -> ConfigError:
-    return ConfigError(f"there is no time zone {name!r}", hint=_zone_hint(name))
-
-
-def _zone_hint(name: str) -> str:
-    """Which names come closest, by the whole name or by its last part, whatever their case."""
-    zones = {zone.casefold(): zone for zone in available_timezones() if not zone.startswith(_NOT_A_PLACE)}
-    cities = {zone.rpartition("/")[2]: zones[zone] for zone in zones}
-    wanted = name.strip().casefold().replace(" ", "_")
-    near = [
-        *(zones[match] for match in difflib.get_close_matches(wanted, zones)),
-        *(cities[match] for match in difflib.get_close_matches(wanted, cities)),
-    ]
-    if not near:
-        return "use a name of the tz database, such as Europe/Berlin or UTC"
-    return f"the nearest names are {', '.join(dict.fromkeys(near))}"
 
 
 def next_boundary(after: datetime, every: timedelta, zone: ZoneInfo) -> datetime:

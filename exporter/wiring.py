@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from exporter import config as configuration
-from exporter import schedule
 from exporter.config import ConfigProblem, DirectorySettings, S3Settings
 from exporter.errors import ConfigError, SourceError, WorkspaceError
 from exporter.formats import compile_format, presets
@@ -270,7 +269,7 @@ def _job(config: Config, export: ExportSettings, destinations: Destinations) -> 
     return Job(
         name=export.name,
         account=export.account,
-        zone=schedule.load_zone(export.timezone),
+        zone=configuration.load_zone(export.timezone),
         every=export.every,
         grace=export.grace,
         start=export.start,

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import ConfigError
 from exporter.keys import (
     MAX_KEY_BYTES,
     account_folder,
@@ -72,11 +71,16 @@ def test_an_encoded_account_holds_only_safe_characters_and_single_inner_dots(acc
     assert re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", encode_account(account))
 
 
-@pytest.mark.parametrize(("account", "sentence"), [("", "is empty"), ("a\ud800", "is not Unicode text")])
+@pytest.mark.parametrize(
+    ("account", "sentence"),
+    [
+        ("", "the account is empty; give the account its id in the source"),
+        ("a\ud800", r"the account 'a\ud800' is not Unicode text; write it in UTF-8"),
+    ],
+)
 def test_an_account_that_is_no_text_is_refused(account: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence) as refused:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
         encode_account(account)
-    assert refused.value.hint
 
 
 @pytest.mark.parametrize(
@@ -108,10 +112,11 @@ def test_a_prefix_ends_in_one_slash_or_is_empty(prefix: str, normal: str) -> Non
     ],
 )
 def test_a_prefix_that_a_store_would_take_for_another_path_is_refused_by_its_value(prefix: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(
+        ValueError, match=r"^the prefix .*; write the prefix as plain folder names"
+    ) as refused:
         normal_prefix(prefix)
-    assert repr(prefix) in refused.value.message
-    assert refused.value.hint
+    assert repr(prefix) in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +155,13 @@ def test_a_member_of_an_account_that_ends_like_a_suffix_keeps_the_account() -> N
 def test_a_key_of_1024_bytes_is_taken_and_a_longer_one_refused_with_its_length() -> None:
     rest = len(object_name("", "acme", Stamp(AT), ".zip")) + len("/")
     assert len(object_name("v" * (MAX_KEY_BYTES - rest), "acme", Stamp(AT), ".zip")) == MAX_KEY_BYTES
-    with pytest.raises(ConfigError, match="has 1025 bytes") as refused:
+    with pytest.raises(ValueError, match=r"has 1025 bytes, and stores take 1024; shorten the .* prefix"):
         object_name("é" + "v" * (MAX_KEY_BYTES - rest - 1), "acme", Stamp(AT), ".zip")
-    assert "prefix" in refused.value.hint
 
 
 def test_an_account_of_300_bytes_is_taken_if_its_name_is_short_enough() -> None:
     assert len(object_name("", "a" * 300, Stamp(AT), ".zip")) < MAX_KEY_BYTES
-    with pytest.raises(ConfigError, match=r"has 1[0-9]{3} bytes"):
+    with pytest.raises(ValueError, match=r"has 1[0-9]{3} bytes"):
         object_name("", "é" * 150, Stamp(AT), ".zip")
 
 

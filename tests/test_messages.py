@@ -507,7 +507,7 @@ def test_an_error_is_also_the_one_json_document_that_a_machine_asked_for(vendor:
 # --- One style -------------------------------------------------------------------------------------
 
 PRODUCT = Path(exporter.__file__).parent
-WORDED_HERE = ("cli", "commands", "config", "report", "schedule", "keys", "starter", "telemetry", "wiring")
+WORDED_HERE = ("cli", "commands", "config", "report", "starter", "telemetry", "wiring")
 
 
 def said(path: Path) -> Iterator[str]:

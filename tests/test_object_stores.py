@@ -95,6 +95,25 @@ def test_an_account_whose_files_would_be_too_long_for_a_folder_is_refused(tmp_pa
     assert ObjectStoreDestination(MemoryStore(), "").claim(account).endswith(account)
 
 
+@pytest.mark.parametrize(
+    ("account", "message", "hint"),
+    [
+        ("", "the account is empty", "give the account its id in the source"),
+        (
+            "; " * 200,
+            f"the object name for account {'; ' * 200!r} has 2444 bytes, and stores take 1024",
+            "shorten the destination's prefix, or the account, which is in the name twice",
+        ),
+    ],
+)
+def test_an_account_that_cannot_be_in_a_name_is_refused_with_what_to_do(
+    account: str, message: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        ObjectStoreDestination(MemoryStore(), "").claim(account)
+    assert (refused.value.message, refused.value.hint) == (message, hint)
+
+
 def test_the_longest_account_that_may_be_claimed_can_be_delivered_at_any_time(tmp_path: Path) -> None:
     longest = 255 - len("audit__20261119T040000Z_9999.jsonl.gz")
     destination = ObjectStoreDestination(DirectoryStore(tmp_path / "root"), "")

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter import archive
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.formats import compile_format
@@ -27,6 +28,7 @@ from tests import reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from io import BufferedRandom
 
     from exporter.model import Content, Key
     from exporter.rendering import Rendered
@@ -61,8 +63,8 @@ def render(
 
 
 def member(rendered: Rendered) -> bytes:
-    with zipfile.ZipFile(rendered.path) as archive:
-        return archive.read(MEMBER)
+    with zipfile.ZipFile(rendered.path) as file:
+        return file.read(MEMBER)
 
 
 def bad_of(one: bytes) -> dict[str, Any]:
@@ -434,10 +436,59 @@ def test_a_full_workspace_is_an_error_with_a_hint_that_leaves_nothing(tmp_path: 
     noise = hashlib.shake_256(b"noise").hexdigest(200_000)
     blocks = [block([row(number, noise)]) for number in range(3)]
     longest = 4_000_000 if what == "archive" else 1000
-    with small_files(), pytest.raises(WorkspaceError, match="cannot be written") as full:
+    with small_files(), pytest.raises(WorkspaceError, match="cannot be written: File too large") as full:
         render(tmp_path, blocks, longest=longest)
-    assert full.value.hint
+    assert "ulimit" in full.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_asks_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it shows only as the archive is completed."""
+
+    def full_disk(_: Path) -> BufferedRandom:
+        return Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr(archive, "_create", full_disk)
+    with pytest.raises(WorkspaceError, match="cannot be written: No space left") as full:
+        render(tmp_path, [block([row(1)])])
+    assert "room" in full.value.hint
+
+
+def test_a_missing_workspace_is_an_error_that_says_which(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match=f"{tmp_path}/missing/.*: No such file") as refused:
+        render(tmp_path / "missing", [block([row(1)])])
+    assert "Create the workspace folder" in refused.value.hint
+
+
+def test_an_archive_of_somebody_else_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(b"another run's")
+    with pytest.raises(WorkspaceError, match="File exists") as refused:
+        render(tmp_path, [block([row(1)])])
+    assert "run" in refused.value.hint
+    assert (tmp_path / "archive").read_bytes() == b"another run's"
+
+
+def test_more_than_a_zip_file_can_hold_asks_for_smaller_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_ZIP_MAX_BYTES", 10)
+    with pytest.raises(WorkspaceError, match="do not fit into a zip file") as refused:
+        render(tmp_path, [block([row(1)])])
+    assert "part_limit" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_cannot_be_removed_is_an_error_of_the_workspace_too(tmp_path: Path) -> None:
+    """Whatever it was given up for; here, somebody put a folder in its place."""
+
+    def blocks() -> Iterator[RowBlock]:
+        yield block([row(1)])
+        (tmp_path / "archive").unlink()
+        (tmp_path / "archive").mkdir()
+        raise ZeroDivisionError
+
+    with pytest.raises(WorkspaceError, match="cannot be written"):
+        render(tmp_path, blocks())
 
 
 # --- the workspace -----------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The configuration: what a file may say, how it is read, and what a person is told of a mistake in it.
 
 ``reading`` goes from a file to settings, with the help of ``yaml_lines`` and ``mistakes``; ``settings``
-says what there may be, with values in their ``notation`` and each ``secret`` by reference. Only ``reading``
-touches the environment. It must not know a driver, or connect to anything.
+says what there may be, with values in their ``notation``, time ``zones`` by name and each ``secret`` by
+reference. Only ``reading`` touches the environment. It must not know a driver, or connect to anything.
 """
 
 from exporter.config.notation import check_name, parse_duration, parse_size, parse_time
@@ -27,6 +27,7 @@ from exporter.config.settings import (
     json_schema,
 )
 from exporter.config.surroundings import Surroundings
+from exporter.config.zones import load_zone
 
 __all__ = [
     "Columns",
@@ -46,6 +47,7 @@ __all__ = [
     "find",
     "json_schema",
     "load",
+    "load_zone",
     "parse_duration",
     "parse_size",
     "parse_time",

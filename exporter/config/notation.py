@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from exporter.config.surroundings import surroundings_of
+from exporter.config.zones import load_zone
 from exporter.errors import ConfigError
 from exporter.keys import normal_prefix
-from exporter.schedule import load_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ def _in_folder(value: object, info: ValidationInfo) -> Path:
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[Text, AfterValidator(_checked_name)]
 Zone = Annotated[Text, AfterValidator(_in_words(_checked_zone))]
-Prefix = Annotated[str, AfterValidator(_in_words(normal_prefix))]
+Prefix = Annotated[str, AfterValidator(normal_prefix)]
 Endpoint = Annotated[Text, AfterValidator(_checked_endpoint)]
 FilePath = Annotated[
     Path, BeforeValidator(_in_folder), WithJsonSchema({"type": "string", "minLength": 1, "format": "path"})

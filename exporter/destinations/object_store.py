@@ -54,7 +54,11 @@ class ObjectStoreDestination:
 
     def claim(self, account: str) -> str:
         """The one place of this account's names; raises ConfigError if they cannot exist here."""
-        longest = object_name(self.prefix, account, LONGEST_STAMP, LONGEST_SUFFIX)
+        try:
+            longest = object_name(self.prefix, account, LONGEST_STAMP, LONGEST_SUFFIX)
+        except ValueError as error:
+            message, _, hint = str(error).rpartition("; ")
+            raise ConfigError(message, hint=hint) from error
         limit = self._driver.max_component_bytes
         for part in longest.split("/"):
             if len(part.encode()) > limit:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
 
 from exporter.destinations.memory import StoredObject
 from exporter.errors import ConfigError
 from exporter.ledger import requests
 from exporter.model import PlanState, Window
-from exporter.schedule import last_boundary, load_zone
+from exporter.schedule import last_boundary
 from tests.simulation.application import PAYLOADS
 from tests.simulation.promises import FOREIGN
 
@@ -177,7 +178,7 @@ class Events:
         world, job = self._world, self._some_job()
         changes = replace(
             job,
-            zone=load_zone(self._rng.choice(ZONES)),
+            zone=ZoneInfo(self._rng.choice(ZONES)),
             every=self._rng.choice((job.every, *EVERY)),
             rendering=world.rendering(),
             part_limit_bytes=self._rng.choice(LIMITS),

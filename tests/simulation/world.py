@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
 
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.object_store import ObjectStoreDestination
@@ -21,7 +22,6 @@ from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
 from exporter.model import LIVE_LANE, Rendering
 from exporter.pipeline import Held, Job, Pipeline, Ready
-from exporter.schedule import load_zone
 from exporter.sources.memory import MemorySource
 from tests.simulation.application import MAX_RECORD_BYTES, Application
 from tests.simulation.events import EVERY, LIMITS, ZONES, Events
@@ -131,7 +131,7 @@ class World:
         return Job(
             name=name,
             account=account,
-            zone=load_zone(self.rng.choice(ZONES)),
+            zone=ZoneInfo(self.rng.choice(ZONES)),
             every=self.rng.choice(EVERY),
             grace=self.rng.choice((timedelta(0), timedelta(seconds=60))),
             start=self.rng.choice((None, begin)),
