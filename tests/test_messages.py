@@ -380,7 +380,7 @@ def test_a_full_workspace_fails_the_export_and_leaves_nothing_half_written(large
     (said,) = answer.events("failed")
     assert said["error"].startswith(f"the archive {large.folder}/work/")
     assert said["error"].endswith("/archive cannot be written: File too large")
-    hint = "Raise this process's limit on file sizes (ulimit -f), or lower part_limit."
+    hint = "raise this process's limit on file sizes (ulimit -f), or lower part_limit"
     assert_failing(large, answer, "acme", said["error"], hint)
     assert large.event_ids() == ["6"]
     assert_delivers_once(large, "123456")

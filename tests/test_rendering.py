@@ -457,7 +457,7 @@ def test_a_full_disk_asks_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_missing_workspace_is_an_error_that_says_which(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match=f"{tmp_path}/missing/.*: No such file") as refused:
         render(tmp_path / "missing", [block([row(1)])])
-    assert "Create the workspace folder" in refused.value.hint
+    assert "create the workspace folder" in refused.value.hint
 
 
 def test_an_archive_of_somebody_else_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
