@@ -38,6 +38,18 @@ def rfc3339(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
+def name_of(account: str, moment: datetime) -> str:
+    return f"audit/{account}/audit_{account}_{moment:%Y%m%dT%H%M%SZ}.zip"
+
+
+def until_first_delivery(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if json.loads(line)["event"] == "delivered":
+            return
+    raise AssertionError("nothing was delivered")
+
+
 class Answer(NamedTuple):
     """What a command said, and its exit status."""
 
