@@ -41,6 +41,9 @@ Step = TypeVar("Step")
 RETRIES_S: Final = (1.0, 5.0)
 """Pauses before another attempt in the same run, when the last one may have met a passing fault."""
 
+PATIENCE_S: Final = 20.0
+"""An attempt that took longer met no passing fault."""
+
 OVERTAKEN_S: Final = 0.5
 """How long to leave an export alone that another run moves faster than this one."""
 
@@ -196,7 +199,9 @@ class Turns:
         step = self._result(job, future)
         if isinstance(step, Ready) and not self._over:
             self._held_bytes += step.package.content.archive_bytes
-            self._pending[upload.submit(self._deliver, step)] = partial(self._delivered, step)
+            self._pending[upload.submit(self._deliver, step)] = partial(
+                self._delivered, step, time.monotonic()
+            )
             return
         self._by_store[job.destination.store] -= 1
         if isinstance(step, Ready):
@@ -211,14 +216,14 @@ class Turns:
         observer = self._means.observer
         return self._means.pipeline.deliver(ready, lambda size: observer.sent(ready.job, size))
 
-    def _delivered(self, ready: Ready, future: Future[Delivered | Held | None]) -> None:
+    def _delivered(self, ready: Ready, started: float, future: Future[Delivered | Held | None]) -> None:
         job = ready.job
         self._by_store[job.destination.store] -= 1
         self._held_bytes -= ready.package.content.archive_bytes
         ready.discard()
         answer = self._result(job, future)
         if isinstance(answer, Held):
-            self._held(job, answer)
+            self._held(job, answer, time.monotonic() - started)
         elif isinstance(answer, Delivered):
             self._tries.pop(job.name, None)
             self._report.failing.pop(job.name, None)
@@ -228,9 +233,10 @@ class Turns:
         elif future.exception() is None:
             self._queue.append(job)  # another process was first
 
-    def _held(self, job: Job, held: Held) -> None:
+    def _held(self, job: Job, held: Held, took_s: float) -> None:
         tries = self._tries.get(job.name, 0)
-        passing = isinstance(held.error, (OutcomeUnknown, NotSent))
+        # A store that hung until the time was up is not asked again in this run: the others wait for its end.
+        passing = isinstance(held.error, (OutcomeUnknown, NotSent)) and took_s < PATIENCE_S
         self._report.failing[job.name] = Trouble.of(held.error)
         if passing and tries < len(RETRIES_S):
             self._tries[job.name] = tries + 1

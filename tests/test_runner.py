@@ -267,6 +267,14 @@ def test_a_passing_fault_is_tried_again_in_the_same_run(error: NotSent | Outcome
     assert (report.objects, report.failing, report.exit_status) == (1, {}, 0)
 
 
+def test_a_store_that_hung_is_not_asked_again_in_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time-outs in a row would hold the whole run, and whoever asked it to stop, for minutes."""
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.0)
+    script = Script({"a": ["object"] * 3}, {"a": lambda _: Held(OutcomeUnknown("timed out"), NOW)})
+    report = Bench([job("a")], script).run()
+    assert (script.prepared, report.exit_status) == (["a"], 10)
+
+
 def test_a_refusal_is_left_for_a_later_run() -> None:
     script = Script({"a": ["object"] * 3}, {"a": lambda _: Held(Refused("no", hint="grant it"), NOW)})
     report = Bench([job("a")], script).run()

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 MOST_SEQUENCES = 10_000
 """As many objects may be asked for at once."""
 
-MOST_WORKERS = 8
-"""Renderers unless somebody asks for more: a pod on a large node sees all its cores, whatever its limit."""
+MOST_WORKERS = 2
+"""Renderers unless somebody asks for more: two keep a process busy, and each may hold 150 MB of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class _Outcome:
     report: Report
     problems: tuple[ConfigProblem, ...] = ()
     idle: str = ""
+    requested: bool = False
 
 
 def run(options: Options, as_of: str | None) -> int:
@@ -222,7 +223,14 @@ def _answered(options: Options, deliver: Callable[[], _Outcome]) -> int:
         answer = report_run.as_json(report, problems, dry_run=options.dry_run)
         sys.stdout.write(orjson.dumps(answer).decode() + "\n")
     else:
-        report_run.show(console(), report, problems, dry_run=options.dry_run, idle=outcome.idle)
+        report_run.show(
+            console(),
+            report,
+            problems,
+            dry_run=options.dry_run,
+            idle=outcome.idle,
+            requested=outcome.requested,
+        )
         if report.error is not None and options.watched:
             complain(report.error)
     return report_run.exit_status(report, problems)
@@ -252,7 +260,7 @@ def _deliver(options: Options, find: Callable[[App, Pipeline], _Work]) -> _Outco
         settings = Settings(workers, budget=budget, insist=insist, list_objects=listed)
         runner = Runner(pipeline, app.ledger, observer, wiring.clock, settings, stop)
         report = _recorded(app, lambda: runner.run(work.jobs, work.now, work.lane_id))
-        return _Outcome(report, problems, work.idle)
+        return _Outcome(report, problems, work.idle, requested=work.lane_id != LIVE_LANE)
 
 
 def _recorded(app: App, run: Callable[[], Report]) -> Report:

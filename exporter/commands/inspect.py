@@ -17,13 +17,14 @@ from exporter.report import status as report_status
 from exporter.report.console import console, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from exporter.interfaces import Destination
     from exporter.pipeline import Job
     from exporter.wiring import App
 
+ACCEPT = "if that is right, and it changed at TIME: audit-exporter ledger accept-source --from TIME"
 CHECKS_AT_ONCE = 8
 NAMED = 3
 """As many exports are named that share one finding."""
@@ -55,7 +56,7 @@ def check(config: Path | None, exports: list[str], *, json: bool) -> int:
             Finding(problem.export, Level.ERROR, problem.message, problem.hint) for problem in app.problems
         ]
         shared = _check_source(app, jobs)
-        own = _check_destinations(jobs)
+        own = [*_check_exports(app, jobs), *_check_destinations(jobs)]
     _show_findings([*shared, *problems, *own], json=json)
     if any(finding.level is Level.ERROR for finding in shared):
         return 20
@@ -67,6 +68,32 @@ def _check_source(app: App, jobs: Iterable[Job]) -> list[Finding]:
         return list(app.source.check(sorted({job.account for job in jobs})))
     except ExporterError as error:
         return [Finding("source", Level.ERROR, error.message, error.hint)]
+
+
+def _check_exports(app: App, jobs: Iterable[Job]) -> list[Finding]:
+    """What the ledger and the source say of each export that keeps it from getting on."""
+    try:
+        return list(_obstacles(app, jobs))
+    except ExporterError as error:
+        return [Finding("source", Level.ERROR, error.message, error.hint)]
+
+
+def _obstacles(app: App, jobs: Iterable[Job]) -> Iterator[Finding]:
+    columns, standings = set(app.source.columns()), app.ledger.standings()
+    for job in jobs:
+        fields = (job.rendering.fields or {}).values()
+        missing = sorted({column for _, column in fields if column and column not in columns})
+        if missing:
+            message = f"the source has no column {', '.join(map(repr, missing))}"
+            yield Finding(job.name, Level.ERROR, message, "correct source.columns, or choose another format")
+        standing = standings.get(job.name)
+        if standing is None:
+            continue
+        if standing.export.stopped:
+            failure = standing.export.failure
+            yield Finding(job.name, Level.ERROR, standing.export.stopped, failure.hint if failure else "")
+        if not app.source.holds(standing.live.open_seal or standing.live.seal):
+            yield Finding(job.name, Level.ERROR, "the source is not the one that it was read from", ACCEPT)
 
 
 def _check_destinations(jobs: Iterable[Job]) -> list[Finding]:

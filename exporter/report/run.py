@@ -53,10 +53,12 @@ def show(
     *,
     dry_run: bool,
     idle: str = "",
+    requested: bool = False,
 ) -> None:
     """The outcome as a person reads it: what went where, what did not, and why.
 
-    ``idle`` is what to say instead of "Nothing was due.", for somebody who asked for something.
+    ``requested``: only the same command goes on with what is left. ``idle`` is what to say instead of
+    "Nothing was due.", for somebody who asked for something.
     """
     if report.delivered:
         console.print(_objects(report) if dry_run else _totals(console, report))
@@ -74,9 +76,12 @@ def show(
     left = report.unfinished - set(report.failing)
     if left and report.error is None:
         have = "has" if len(left) == 1 else "have"
-        console.print(
-            f"{_number(len(left), 'export')} still {have} work; the next run goes on where this one stopped."
+        on = (
+            "give the same command again to go on"
+            if requested
+            else "the next run goes on where this one stopped"
         )
+        console.print(f"{_number(len(left), 'export')} still {have} work; {on}.")
 
 
 def _say(console: Console, what: str, message: str, hint: str) -> None:

@@ -200,13 +200,23 @@ def _request(lane: Lane) -> str:
     """An unfinished request as the command that finishes it."""
     name = shlex.quote(lane.export)
     if lane.kind is LaneKind.REPLAY:
-        sequences = ",".join(map(str, lane.requested))
-        return f"audit-exporter replay --export {name} --seq {sequences}"
+        return f"audit-exporter replay --export {name} --seq {_spans(lane.requested)}"
     redeliver = " --redeliver" if lane.redeliver else ""
     return (
         f"audit-exporter backfill --export {name} --from {lane.start:%Y-%m-%dT%H:%M:%SZ}"
         f" --to {lane.until:%Y-%m-%dT%H:%M:%SZ}{redeliver}"
     )
+
+
+def _spans(numbers: tuple[int, ...]) -> str:
+    """Sequence numbers as `--seq` takes them: neighbours as one span."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][-1] + 1 == number:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return ",".join("..".join(map(str, span)) for span in spans)
 
 
 def _is(state: str) -> str:

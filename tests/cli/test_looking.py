@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import jsonschema  # type: ignore[import-untyped]
@@ -129,6 +130,34 @@ def test_status_shows_an_export_that_the_configuration_no_longer_has(vendor: Ven
 
 
 # --- check, schema, init ---------------------------------------------------------------------------
+
+
+def test_check_says_that_the_source_is_another_one(vendor: Vendor) -> None:
+    """What will stop the next run is said before it."""
+    assert vendor("run").status == 0
+    vendor.execute("DELETE FROM audit_log")
+    vendor.execute("DELETE FROM sqlite_sequence")
+    vendor.insert("acme", START)
+    answer = vendor("check")
+    assert answer.status == 10
+    assert "error   acme: the source is not the one that it was read from" in answer.out
+    assert "audit-exporter ledger accept-source --from TIME" in answer.out
+
+
+def test_check_names_a_column_that_is_missing_and_an_alarm(vendor: Vendor) -> None:
+    vendor.settings["source"]["columns"]["email"] = "nosuchcolumn"
+    answer = vendor("check")
+    assert answer.status == 10
+    assert "error   acme: the source has no column 'nosuchcolumn'" in answer.out
+    vendor.settings["source"]["columns"]["email"] = "actor_email"
+    folder = vendor.out / "audit" / "acme"
+    folder.mkdir(parents=True)
+    (folder / PurePosixPath(name_of("acme", START + DAY)).name).write_text("foreign")
+    assert vendor("run").status == 10
+    answer = vendor("check")
+    assert answer.status == 10
+    assert "error   acme: a foreign object has the name" in answer.out
+    assert "audit-exporter resume acme" in answer.out
 
 
 def test_check_says_what_would_keep_an_export_from_delivering(vendor: Vendor) -> None:
