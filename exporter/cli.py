@@ -76,7 +76,13 @@ def run(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, max=64, metavar="N", help="Renderers at a time; else one per core."),
+        typer.Option(
+            "--workers",
+            min=1,
+            max=64,
+            metavar="N",
+            help="Renderers at a time; else one per core, two at the most.",
+        ),
     ] = None,
     budget: Budget = None,
     dry_run: DryRun = False,
