@@ -1,4 +1,7 @@
-"""The ledger's rows in a SQL database. SQLite today; what differs between databases is `Dialect`'s."""
+"""The ledger's rows in a SQL database, and the one kind there is so far: a SQLite file.
+
+`SqlRows` speaks to any database; how a transaction begins, and what an error means, is the storage's.
+"""
 
 from __future__ import annotations
 

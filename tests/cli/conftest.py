@@ -12,9 +12,6 @@ from tests.command_line import DAY, START, Vendor
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-CANARY = "hunter2canary"
-
 MANY = 40
 """Windows that are due in the busy fixture."""
 

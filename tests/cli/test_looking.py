@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from exporter.model import Finding
 
-CANARY = "hunter2canary"
-
 
 # --- status ----------------------------------------------------------------------------------------
 

@@ -10,9 +10,6 @@ import pytest
 from tests.cli.conftest import MANY
 from tests.command_line import DAY, START, TODAY, Vendor, name_of, rfc3339, until_first_delivery
 
-CANARY = "hunter2canary"
-
-
 # --- pause, resume, rename -------------------------------------------------------------------------
 
 

@@ -30,17 +30,6 @@ if TYPE_CHECKING:
 CORRECT = "correct the configuration; `audit-exporter schema` describes all of it"
 
 
-@pytest.fixture
-def vendor(tmp_path: Path) -> Vendor:
-    """One account with two records in each of two windows that are due; the ledger is empty."""
-    made = Vendor(tmp_path)
-    made.export("acme")
-    for moment in (START, START, START + DAY, START + DAY):
-        made.insert("acme", moment)
-    made.start()
-    return made
-
-
 def assert_stopped(vendor: Vendor, answer: Answer, status: int, message: str, hint: str) -> None:
     """The run as a whole said this, delivered nothing and left nothing."""
     assert answer.status == status
