@@ -16,6 +16,7 @@
     │   ├── Stopped          a person has to decide (a foreign object): `resume`
     │   ├── WrongAccount     a row of another account came up in this export's range
     │   ├── MissingColumn    its format asks for a column that the source does not have
+    │   ├── Unreadable       the source fails at its records, and at nobody else's
     │   └── WorkspaceError   no room, or no right to write, for the archive
     └── DeliveryError        one attempt did not succeed                          exit 10
         ├── ObjectExists     the store has an object of that name: ours or foreign, the ledger decides
@@ -106,6 +107,10 @@ class WrongAccount(ExportError):
 
 class MissingColumn(ExportError):
     """The source has no column of a name that the export's format asks for."""
+
+
+class Unreadable(ExportError):
+    """The source answers with an error that its records cause, such as a value that it cannot convert."""
 
 
 class WorkspaceError(ExportError):

@@ -101,15 +101,24 @@ class Source(Protocol):
         """The names of the columns, in the source's order."""
         ...
 
-    def seal(self, previous: Seal | None = None) -> Seal:
-        """Fix what is visible for good at this moment: at least all that was before the call.
+    def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
+        """Fix what is visible for good: at least all that was before the call, if it need not wait long.
 
+        What a transaction that is still running adds comes late. With ``due``, the moment from which the
+        window could be sealed, a seal that was taken after it, for whatever export, may serve.
         Raises SourceChanged if the source is not the one ``previous`` was taken from or went back.
         """
         ...
 
     def holds(self, seal: Seal) -> bool:
         """Whether the source is still the one this seal was taken from and has reached it."""
+        ...
+
+    def adopt(self, seal: Seal) -> Seal | None:
+        """The seal as this source would have taken it, if what is below it is here as well; else None.
+
+        For a person who says that the source was the one of the seal until after the seal was taken.
+        """
         ...
 
     def read(self, ranges: Sequence[Range], columns: Sequence[str] | None) -> Generator[tuple[int, Block]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+import stamina
+
 from exporter import archive, keys, schedule
 from exporter.errors import (
     Conflict,
@@ -19,6 +21,7 @@ from exporter.errors import (
     NotSent,
     ObjectExists,
     OutcomeUnknown,
+    SourceBusy,
     SourceError,
     Stopped,
 )
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 FIRST_RETRY: Final = timedelta(seconds=60)
 CONFLICTS: Final = 10
+READINGS: Final = 3
+FIRST_PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +214,7 @@ class Pipeline:
         range_ = Range(
             account=job.account,
             window=window,
-            seal=self._source.seal(lane.seal) if lane.open_seal is None else lane.open_seal,
+            seal=lane.open_seal or self._source.seal(lane.seal, due=window.end + job.grace),
             previous=lane.seal,
             first=window.start == export.begin,
             after=lane.last_key,
@@ -264,11 +269,14 @@ class Pipeline:
     def _render(
         self, range_: Range, rendering: Rendering, limit_bytes: int | None, name: str, folder: Path
     ) -> Rendered:
+        """The archive; begun again if the source is lost in mid-read, as the range reads the same."""
         form = self._compile(rendering)
         renderer = Renderer(form, rendering, range_.account, limit_bytes)
-        # Closed here and not when garbage is collected: until then it holds a transaction of the source.
-        with closing(self._blocks(range_, form.columns)) as blocks:
-            return renderer.render(blocks, folder, keys.member_name(name))
+        for attempt in stamina.retry_context(on=SourceBusy, attempts=READINGS, wait_initial=FIRST_PAUSE_S):
+            # Closed here and not when garbage is collected: until then it holds a transaction of the source.
+            with attempt, closing(self._blocks(range_, form.columns)) as blocks:
+                return renderer.render(blocks, folder, keys.member_name(name))
+        raise AssertionError  # the last attempt returned or raised
 
     def _blocks(self, range_: Range, columns: Sequence[str] | None) -> Generator[Block]:
         with closing(self._source.read([range_], columns)) as found:

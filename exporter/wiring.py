@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import stamina
+
 from exporter import config as configuration
 from exporter.config import ConfigProblem, DirectorySettings, S3Settings
 from exporter.errors import ConfigError, SourceError, WorkspaceError
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from exporter.ledger.storage import Storage
 
 Made = TypeVar("Made")
+
+# By default, stamina prints each new try, with its arguments: standard output is the report's.
+stamina.instrumentation.set_on_retry_hooks([])
 
 
 class NoWorkspace(WorkspaceError):

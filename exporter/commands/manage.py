@@ -90,7 +90,7 @@ def accept_source(config: Path | None, moment: str) -> int:
     with wiring.open_app(config) as app:
         seal = app.source.seal()
         accepted = [
-            app.requests.accept_source(name, before, seal, app.source.holds)
+            app.requests.accept_source(name, before, seal, app.source.adopt)
             for name in sorted(app.ledger.standings())
         ]
     out = console()

@@ -62,12 +62,13 @@ class Strict(BaseModel):
 
 
 class Columns(Strict):
-    """The source's column for each role; `commit` is the PostgreSQL column of the writing transaction."""
+    """The source's column for each role."""
 
     id: Text
     time: Text
     account: Text
     commit: Text | None = None
+    """In what order records become visible: PostgreSQL's `xid8`, MariaDB's AUTO_INCREMENT if not `id`."""
     email: Text | None = None
     action: Text | None = None
     action_id: Text | None = None
@@ -75,15 +76,49 @@ class Columns(Strict):
     ip_address: Text | None = None
 
 
+class TlsSettings(Strict):
+    """How a database connection is encrypted, and whom it trusts."""
+
+    mode: Literal["disable", "require", "verify-ca", "verify-full"] = "verify-full"
+    """`require` encrypts without asking who answers; `verify-full` also compares the host's name."""
+    ca_file: FilePath | None = None
+    """The authority to trust, as a PEM file; without it, the system's own."""
+    cert_file: FilePath | None = None
+    """This client's certificate, where the server asks for one."""
+    key_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _whole_certificate(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            message = "needs both `cert_file` and `key_file`, or neither"
+            raise ValueError(message)
+        return self
+
+
 class SourceSettings(Strict):
     """The database where audit records live: a table or a query, and which column means what."""
 
     url: Secret
+    """`sqlite:///FILE`, `postgresql://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`."""
+    password: Secret | None = None
+    """The password, where it is not in the URL."""
+    tls: TlsSettings | None = None
+    """Without it the driver decides, as the URL says; `check` tells whether the connection is encrypted."""
     table: Text | None = None
     query: Text | None = None
     columns: Columns
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     """For a time column of numbers: what one of them counts, since 1970."""
+    append_only: bool = False
+    """PostgreSQL without `columns.commit`: your word that no record is ever updated."""
+    seal_wait: Annotated[Duration, _schema_default("10s")] = timedelta(seconds=10)
+    """How long a window waits for transactions that are still running; what they add comes late."""
+    statement_timeout: Annotated[Duration, _schema_default("30m")] = timedelta(minutes=30)
+    """How long one statement may take: a window's records are one."""
+    lock_timeout: Annotated[Duration, _schema_default("10s")] = timedelta(seconds=10)
+    """How long to wait for a table that somebody else has locked."""
+    longest_statement: Annotated[Duration, _schema_default("1h")] = timedelta(hours=1)
+    """MariaDB without the PROCESS privilege: no statement that inserts takes longer than this."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -97,6 +132,10 @@ class LedgerSettings(Strict):
     """The database of the exports, watermarks, plans and attempts."""
 
     url: Secret
+    """`sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`."""
+    password: Secret | None = None
+    """The password, where it is not in the URL."""
+    tls: TlsSettings | None = None
 
 
 class S3Settings(Strict):

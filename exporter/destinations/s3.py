@@ -38,9 +38,6 @@ PART_TRIES = 4
 PARTS_TIMEOUT_S = 600
 DEFAULT_LIMITS = S3Limits()
 
-# By default, stamina prints each new try, with its arguments: standard output is the report's.
-stamina.instrumentation.set_on_retry_hooks([])
-
 
 class _Upload(TypedDict):
     """What the requests of one upload in parts have in common."""

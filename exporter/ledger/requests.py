@@ -131,19 +131,19 @@ class Requests:
             return lane
 
     def accept_source(
-        self, name: str, moment: datetime, fallback: Seal, holds: Callable[[Seal], bool]
+        self, name: str, moment: datetime, fallback: Seal, adopt: Callable[[Seal], Seal | None]
     ) -> Accepted:
         """Go on with a source that is not what it was: back to the last window sealed before then.
 
-        Where the source does not hold that window's seal either (a table written anew), the watermark
-        goes back by time alone with the seal ``fallback``, and undelivered records dated before it are
-        left out. What is delivered again is flagged. Raises Conflict if the export does not stand still.
+        Where the source cannot adopt that window's seal (a table written anew), the watermark goes back
+        by time alone with the seal ``fallback``, and undelivered records dated before it are left out.
+        What is delivered again is flagged. Raises Conflict if the export does not stand still.
         """
         for _ in range(CONFLICTS):
             way = self._way_back(name, moment)
-            lost = way.lost(holds)  # no transaction waits for the source's answers
+            adopted = way.adopted(adopt)  # no transaction waits for the source's answers
             with suppress(Conflict):
-                return self._go_back(way, fallback, lost)
+                return self._go_back(way, fallback, adopted)
         raise Conflict(
             f"export '{name}' moved on whenever its source had been asked",
             hint="end the runs that are under way, then give the command again",
@@ -159,21 +159,20 @@ class Requests:
         end, seal = (window.end, window.seal) if window else (export.begin, export.begin_seal)
         return _WayBack(standing, min(end, live.watermark), seal)
 
-    def _go_back(self, way: _WayBack, fallback: Seal, lost: list[Seal]) -> Accepted:
-        by_time_alone = way.seal in lost
-        live = way.standing.live
+    def _go_back(self, way: _WayBack, fallback: Seal, adopted: _Adopted) -> Accepted:
+        live, seal = way.standing.live, adopted.of(way.seal)
+        by_time_alone = seal is None
         with self._ledger.writing() as rows:
             export = unmoved(rows, way.standing.export)
             _abandon_open(rows, export.name)
-            rows.update_lane(at_start(live, way.watermark, fallback if by_time_alone else way.seal))
+            rows.update_lane(at_start(live, way.watermark, seal or fallback))
             for lane in way.backfills:
-                if lane.seal in lost:
-                    rows.update_lane(at_start(lane, lane.watermark, fallback))
-            begin_is_lost = by_time_alone and export.begin_seal in lost
+                rows.update_lane(_going_on(lane, adopted.of(lane.seal), fallback))
+            begin_seal = adopted.of(export.begin_seal)
             rows.update_export(
                 replace(
                     export,
-                    begin_seal=fallback if begin_is_lost else export.begin_seal,
+                    begin_seal=begin_seal or (fallback if by_time_alone else export.begin_seal),
                     version=export.version + 1,
                     names_from=self._clock(),
                     repeats_until=max(filter(None, (live.open_end, live.watermark, export.repeats_until))),
@@ -198,10 +197,23 @@ class _WayBack:
         """Those that are not done."""
         return [lane for lane in self.standing.lanes if lane.kind is LaneKind.BACKFILL and not lane.done]
 
-    def lost(self, holds: Callable[[Seal], bool]) -> list[Seal]:
-        """The seals that matter and that the source does not hold; each is asked for once."""
+    def adopted(self, adopt: Callable[[Seal], Seal | None]) -> _Adopted:
+        """What the source makes of the seals that matter; each is asked for once."""
         seals = [self.seal, self.standing.export.begin_seal, *(lane.seal for lane in self.backfills)]
-        return [seal for index, seal in enumerate(seals) if seal not in seals[:index] and not holds(seal)]
+        return _Adopted(
+            [(seal, adopt(seal)) for index, seal in enumerate(seals) if seal not in seals[:index]]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopted:
+    """Seals as they were taken, and as the source that is there now would have taken them."""
+
+    pairs: list[tuple[Seal, Seal | None]]
+
+    def of(self, seal: Seal) -> Seal | None:
+        """The seal to go on with; None if it means nothing here."""
+        return next(now for before, now in self.pairs if before == seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +241,13 @@ def restored(storage: Storage, clock: Clock) -> int:
             given_up += _abandon_open(rows, export.name)
             rows.update_export(replace(export, names_from=now, version=export.version + 1))
         return given_up
+
+
+def _going_on(lane: Lane, adopted: Seal | None, fallback: Seal) -> Lane:
+    """A backfill with a seal of the present source; its window begins again only if the old seal is lost."""
+    if adopted is None:
+        return at_start(lane, lane.watermark, fallback)
+    return replace(lane, seal=adopted, open_seal=adopted if lane.open_seal else None)
 
 
 def _abandon_open(rows: Rows, name: str) -> int:

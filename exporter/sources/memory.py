@@ -124,8 +124,9 @@ class MemorySource:
         """id, time, account and the extra ones."""
         return self._names
 
-    def seal(self, previous: Seal | None = None) -> Seal:
+    def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
         """The horizon: every record of an older transaction is visible for good."""
+        del due
         with self._lock:
             if previous is not None:
                 self._require(previous)
@@ -135,6 +136,12 @@ class MemorySource:
         """Whether the timeline is the seal's and the horizon has reached it."""
         with self._lock:
             return self._objection(seal) is None
+
+    def adopt(self, seal: Seal) -> Seal | None:
+        """A seal of an earlier timeline: what it holds was before the fail-over."""
+        with self._lock:
+            moved = {**seal, "timeline": self._timeline}
+            return moved if self._objection(moved) is None else None
 
     def read(
         self, ranges: Sequence[Range], columns: Sequence[str] | None

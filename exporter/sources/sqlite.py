@@ -66,11 +66,12 @@ class SqliteSource:
         with self._snapshot() as snapshot:
             return snapshot.relation.names
 
-    def seal(self, previous: Seal | None = None) -> Seal:
+    def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
         """The highest id, with a fingerprint of its record.
 
         Raises SourceError, too, when no recent record has a readable time: then the settings are wrong.
         """
+        del due  # nothing to wait for: ids are visible in their order
         with self._snapshot() as snapshot:
             if previous is not None:
                 snapshot.require(previous)
@@ -81,6 +82,10 @@ class SqliteSource:
         """Whether the sealed record is still there, and the ids have reached it."""
         with self._snapshot() as snapshot:
             return snapshot.objection(seal) is None
+
+    def adopt(self, seal: Seal) -> Seal | None:
+        """The seal itself, if its record is here."""
+        return seal if self.holds(seal) else None
 
     def read(
         self, ranges: Sequence[Range], columns: Sequence[str] | None

@@ -37,14 +37,18 @@ if TYPE_CHECKING:
 PAST: Final = Window(at(-8), at(-4))
 
 
-def held(_seal: Seal) -> bool:
+def held(one: Seal) -> Seal:
     """A source that has reached every seal."""
-    return True
+    return one
 
 
-def lost(_seal: Seal) -> bool:
+def lost(_seal: Seal) -> None:
     """A source that was never at any seal."""
-    return False
+
+
+def moved(one: Seal) -> Seal:
+    """A source that failed over after every seal."""
+    return {**one, "timeline": 2}
 
 
 def backfill(
@@ -416,7 +420,7 @@ def goes_back_by_time_alone_with_a_seal_of_now(subject: Subject) -> None:
 def replaces_the_begins_seal_only_when_it_is_lost(subject: Subject) -> None:
     """Later backfills read under a seal that the source holds."""
     three_windows(subject)
-    subject.requests.accept_source(NAME, at(13), seal(77), lambda one: one == seal(0))
+    subject.requests.accept_source(NAME, at(13), seal(77), lambda one: one if one == seal(0) else None)
     assert subject.export().begin_seal == seal(0)
     subject.requests.accept_source(NAME, at(13), seal(88), lost)
     assert subject.export().begin_seal == seal(88)
@@ -478,6 +482,21 @@ def reseals_the_unfinished_backfills_whose_seal_is_lost(subject: Subject) -> Non
     assert lanes[kept.id].last_key is not None
 
 
+def goes_on_with_seals_as_the_source_would_have_taken_them(subject: Subject) -> None:
+    """After a fail-over the live lane, the begin and a backfill have seals of the present source."""
+    three_windows(subject)
+    kept = backfill(subject, redeliver=True)
+    subject.deliver(subject.plan(kept.id, final=False))
+    before, sealed = subject.standing(), subject.ledger.delivered(NAME, 2).range.seal
+    assert subject.requests.accept_source(NAME, at(13), seal(77), moved).by_time_alone is False
+    after = subject.standing()
+    assert (after.live.watermark, after.live.seal) == (at(8), moved(sealed))
+    assert after.export.begin_seal == moved(seal(0))
+    lane = before.lane(kept.id)
+    assert lane.last_key is not None
+    assert after.lane(kept.id) == replace(lane, seal=moved(lane.seal), open_seal=moved(lane.seal))
+
+
 def keeps_an_alarm_through_an_acceptance(subject: Subject) -> None:
     """Accepting a source says nothing about a foreign object."""
     three_windows(subject)
@@ -495,13 +514,12 @@ def asks_the_source_while_others_may_write(subject: Subject) -> None:
     storage = WatchedStorage(subject.storage)
     asked: list[Seal] = []
 
-    def holds(one: Seal) -> bool:
+    def adopt(one: Seal) -> None:
         assert not storage.inside
         asked.append(one)
-        return False
 
     requests = Requests(Ledger(storage, subject.clock), subject.clock)
-    requests.accept_source(NAME, at(13), seal(77), holds)
+    requests.accept_source(NAME, at(13), seal(77), adopt)
     assert asked == [subject.ledger.delivered(NAME, 2).range.seal, seal(0)]
 
 
@@ -510,13 +528,13 @@ def accepts_for_an_export_as_it_is_by_then(subject: Subject) -> None:
     three_windows(subject)
     plans: list[Plan] = []
 
-    def holds(_seal: Seal) -> bool:
+    def adopt(one: Seal) -> Seal:
         if not plans:
             plans.append(subject.plan())
             subject.requests.pause(NAME)
-        return True
+        return one
 
-    subject.requests.accept_source(NAME, at(13), seal(77), holds)
+    subject.requests.accept_source(NAME, at(13), seal(77), adopt)
     standing = subject.standing()
     assert (standing.open_plan, standing.live.open_end, standing.live.watermark) == (None, None, at(8))
     assert (standing.export.repeats_until, standing.export.sequence) == (at(16), 4)
@@ -527,12 +545,12 @@ def gives_up_on_an_export_that_does_not_stand_still(subject: Subject) -> None:
     """Accepting ends with an error that says what to do, if the export moves whenever the source is asked."""
     three_windows(subject)
 
-    def holds(_seal: Seal) -> bool:
+    def adopt(one: Seal) -> Seal:
         subject.ledger.advance(subject.export(), LIVE_LANE, at(16), seal(16))
-        return True
+        return one
 
     with pytest.raises(Conflict) as moving:
-        subject.requests.accept_source(NAME, at(13), seal(77), holds)
+        subject.requests.accept_source(NAME, at(13), seal(77), adopt)
     assert "end the runs" in moving.value.hint
     assert subject.standing().live.watermark == at(16)
     assert subject.export().repeats_until is None
@@ -621,6 +639,7 @@ REQUESTS: Final[tuple[Callable[[Subject], None], ...]] = (
     keeps_the_longest_flag_over_two_acceptances,
     gives_up_open_plans_by_accepting,
     reseals_the_unfinished_backfills_whose_seal_is_lost,
+    goes_on_with_seals_as_the_source_would_have_taken_them,
     keeps_an_alarm_through_an_acceptance,
     asks_the_source_while_others_may_write,
     accepts_for_an_export_as_it_is_by_then,

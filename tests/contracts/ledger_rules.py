@@ -494,7 +494,7 @@ def keeps_an_alarm_until_a_person_clears_it(subject: Subject) -> None:
     subject.deliver(subject.plan())
     subject.ledger.advance(subject.export(), LIVE_LANE, at(12), seal(12))
     subject.ledger.fail(NAME, "no", "")
-    subject.requests.accept_source(NAME, FAR, seal(77), lambda _: True)
+    subject.requests.accept_source(NAME, FAR, seal(77), lambda one: one)
     restored(subject.storage, subject.clock)
     subject.ledger = Ledger(subject.storage, subject.clock)
     subject.requests = Requests(subject.ledger, subject.clock)

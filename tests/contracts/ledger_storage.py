@@ -492,7 +492,7 @@ WHOLE: Final[Mapping[str, tuple[Callable[[Subject], None], Callable[[Subject], o
         2,
     ),
     "replay": (_planned, lambda it: it.requests.replay(NAME, (1,)), 2),
-    "accept_source": (_planned, lambda it: it.requests.accept_source(NAME, FAR, seal(9), lambda _: False), 3),
+    "accept_source": (_planned, lambda it: it.requests.accept_source(NAME, FAR, seal(9), lambda _: None), 3),
     "restored": (_planned, lambda it: restored(it.storage, it.clock), 4),
 }
 """Of each rule: what comes before it, the rule, and how many changes it makes."""

@@ -279,7 +279,7 @@ class Events:
         seal = world.source.seal()
         world.now += timedelta(seconds=1)
         accepted = [
-            world.requests().accept_source(export.name, moment, seal, world.source.holds)
+            world.requests().accept_source(export.name, moment, seal, world.source.adopt)
             for export in self._exports()
         ]
         for one in accepted:

@@ -63,14 +63,15 @@ class SteppedSource:
         self.identity = source.identity
         self.columns = source.columns
         self.holds = source.holds
+        self.adopt = source.adopt
         self.settings = source.settings
         self.check = source.check
         self.close = source.close
 
-    def seal(self, previous: Seal | None = None) -> Seal:
+    def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
         """Fix what is visible."""
         self._step("seal")
-        seal = self._source.seal(previous)
+        seal = self._source.seal(previous, due)
         self._step(f"sealed {dict(seal)}")
         return seal
 
