@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own configuration or cloud profile has no say in a test."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "AUDIT_EXPORTER"))]:
+    """A developer's own configuration, cloud profile or PG variables have no say in a test."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "AUDIT_EXPORTER", "PG"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -125,7 +125,7 @@ def shared_moto() -> Moto:
 
 
 def new_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate for 127.0.0.1: the file to trust, and the server's side of it."""
+    """A self-signed certificate for this machine: the file to trust, and the server's side of it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a private authority")])
     now = datetime.now(UTC)
@@ -139,7 +139,10 @@ def new_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(IPv4Address("127.0.0.1")), x509.DNSName("localhost")]
+            ),
+            critical=False,
         )
         .sign(key, hashes.SHA256())
     )
