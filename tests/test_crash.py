@@ -11,10 +11,9 @@ import os
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +25,7 @@ import pytest
 from tests import proxy as proxies
 from tests.crash import promises
 from tests.crash.child import Nursery, nursery
+from tests.crash.ledgers import PostgresDatabase
 from tests.crash.stories import (
     ALL_LIVE,
     END_HOURS,
@@ -42,6 +42,7 @@ from tests.crash.stories import (
     sweep,
 )
 from tests.crash.world import ACCOUNTS, Bucket, Directory, New, World, run_at
+from tests.postgres import shared_postgres
 from tests.proxy import LOSE_ANSWER, Fault, Proxy, Request, proxy_before
 from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Moto, moto_server
 
@@ -89,6 +90,13 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def world(folder: Path, children: Nursery) -> World:
     return World(folder / "world", Directory(folder / "out"), children)
+
+
+@pytest.fixture
+def postgres_world(folder: Path, children: Nursery) -> World:
+    """With its ledger in PostgreSQL."""
+    ledger = PostgresDatabase(shared_postgres())
+    return World(folder / "world", Directory(folder / "out"), children, ledger=ledger)
 
 
 @pytest.fixture
@@ -148,11 +156,23 @@ def test_killed_at_every_kind_of_step_of_an_upload_to_s3_it_is_delivered_once(
     sweep(s3_world, story, some)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["windows", "begin"])
+def test_killed_within_a_ledger_in_postgresql_it_goes_on(postgres_world: World, name: str) -> None:
+    story = STORIES[name]
+    prepare(postgres_world, story)
+    steps = steps_of(postgres_world, story)
+    own = [step for step in steps if re.search(r"Ledger\.", step[0])]
+    some = shared(chosen(own, spread=1000), 0, of=3 if name == "windows" else 6)
+    say(f"{name}, PostgreSQL", len(some), len(steps))
+    sweep(postgres_world, story, some)
+
+
 @pytest.mark.proof
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("name", STORIES)
-@pytest.mark.parametrize("store", ["world", "s3_world"])
+@pytest.mark.parametrize("store", ["world", "s3_world", "postgres_world"])
 def test_killed_at_every_single_step_nothing_is_lost_or_doubled(
     request: pytest.FixtureRequest, store: str, name: str, share: int
 ) -> None:
@@ -249,6 +269,13 @@ def test_several_processes_at_once_deliver_each_record_once(
     world: World, processes: int, deaths: int
 ) -> None:
     together(world, processes, rounds=6, deaths=deaths, seed=1)
+
+
+@pytest.mark.slow
+def test_several_processes_at_once_on_a_ledger_in_postgresql_deliver_each_record_once(
+    postgres_world: World,
+) -> None:
+    together(postgres_world, processes=4, rounds=3, deaths=2, seed=1)
 
 
 @pytest.mark.slow
@@ -379,26 +406,24 @@ def test_a_foreign_object_stops_its_export_until_it_is_resumed(world: World) -> 
     promises.check(world, END_HOURS, ALL_LIVE, foreign=FIRST_NAME)
 
 
+@pytest.mark.parametrize("ledger", ["world", "postgres_world"])
 @pytest.mark.parametrize(
     "kind", ["Pipeline.deliver/DirectoryStore.put: after os.link", "Pipeline.deliver/Ledger.attempt: ends"]
 )
 def test_a_ledger_from_an_older_copy_loses_nothing_and_doubles_only_what_came_after_the_copy(
-    world: World, kind: str
+    request: pytest.FixtureRequest, ledger: str, kind: str
 ) -> None:
     """The copy was made while a plan was open: one whose object is there, or one that is still to come."""
+    world: World = request.getfixturevalue(ledger)
     story = STORIES["windows"]
     prepare(world, story)
     world.restore()
     assert world.run(*story.command, fatal=(kind, 3)) == KILLED
-    copied = world.folder / "copy.db"
-    with closing(sqlite3.connect(world.ledger)) as ledger, closing(sqlite3.connect(copied)) as copy:
-        ledger.backup(copy)
+    world.ledger.save()
     recorded = {plan.name for plan in promises.plans(world) if plan.state == "delivered"}
     finish(world, *story.command)
     world.appear(*MEANWHILE)
-    for path in world.folder.glob("ledger.db*"):
-        path.unlink()
-    copied.rename(world.ledger)
+    world.ledger.restore()
     delivered = world.place.objects()
     assert world.run("ledger", "restored") == 0
     finish(world, *run_at(END_HOURS))

@@ -12,12 +12,14 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from contextlib import closing
 from copy import deepcopy
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import kubernetes_validate
+import psycopg
 import pytest
 import typer
 import yaml
@@ -26,12 +28,21 @@ from packaging.requirements import Requirement
 import exporter
 from exporter import config, errors
 from exporter.cli import app
+from exporter.ledger.postgres import (
+    PostgresLedgerOptions,
+    PostgresStorage,
+    create_postgres,
+    migrate_postgres,
+)
+from exporter.ledger.requests import restored
+from tests.contracts.ledger import Subject
+from tests.postgres import shared_postgres
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
-FOLDERS = ("base", "job", "ledger-create", "backfill")
+FOLDERS = ("base", "job", "ledger-create", "ledger-migrate", "backfill")
 NOT_FOR_KUBERNETES = {"kustomization.yaml", "audit-exporter.yaml"}
-RENDERED = {"name", "namespace", "image", "args", "backoffLimit"}
+RENDERED = {"name", "namespace", "image", "args", "backoffLimit", "secretName", "optional"}
 """What the kustomizations say of a manifest beyond what its file says."""
 OLDEST_KUBERNETES = "1.29"
 
@@ -72,12 +83,12 @@ def plain(folder: str) -> tuple[Manifest, ...]:
 
 
 @cache
-def rendered(folder: str) -> tuple[Manifest, ...]:
+def rendered(folder: str, deploy: Path = DEPLOY) -> tuple[Manifest, ...]:
     """What `kubectl apply` would send; skips the test where there is no kubectl."""
     program = shutil.which("kubectl")
     if program is None:
         pytest.skip("deploy/ as kustomize renders it: install kubectl to add that")
-    command = [program, "kustomize", str(DEPLOY / folder)]
+    command = [program, "kustomize", str(deploy / folder)]
     return tuple(documents(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
@@ -96,11 +107,15 @@ def differences(one: Any, two: Any, path: str = "") -> set[str]:  # noqa: ANN401
     return set() if one == two else {path.rpartition(".")[2]}
 
 
+def operations(folder: str) -> list[dict[str, Any]]:
+    """What a folder's patches change."""
+    patches = yaml.safe_load((DEPLOY / folder / "kustomization.yaml").read_text()).get("patches", [])
+    return [operation for patch in patches for operation in yaml.safe_load(patch["patch"])]
+
+
 def arguments_of(folder: str) -> list[str]:
     """What a folder's container is told to do: its patch says it, else the manifest."""
-    patches = yaml.safe_load((DEPLOY / folder / "kustomization.yaml").read_text()).get("patches", [])
-    operations = [operation for patch in patches for operation in yaml.safe_load(patch["patch"])]
-    found: list[list[str]] = [one["value"] for one in operations if one["path"].endswith("/args")]
+    found: list[list[str]] = [one["value"] for one in operations(folder) if one["path"].endswith("/args")]
     return found[0] if found else container(folder)["args"]
 
 
@@ -157,7 +172,8 @@ def pyproject() -> Manifest:
 
 
 def runbook() -> str:
-    return (DEPLOY / "RUNBOOK.md").read_text()
+    """What a person reads, and copies from."""
+    return "\n".join((DEPLOY / name).read_text() for name in ("RUNBOOK.md", "sqlite/README.md"))
 
 
 def shell_blocks() -> list[str]:
@@ -212,7 +228,7 @@ def test_no_manifest_is_left_out() -> None:
     """Every manifest under deploy/ belongs to one of the folders that are validated."""
     there = [path for path in DEPLOY.rglob("*.yaml") if path.name not in NOT_FOR_KUBERNETES]
     expected = [document for path in there for document in documents(path.read_text())]
-    checked = [manifest for folder in FOLDERS for manifest in plain(folder)]
+    checked = [*(manifest for folder in FOLDERS for manifest in plain(folder)), claim()]
     assert expected
     assert all(manifest in checked for manifest in expected)
 
@@ -246,7 +262,7 @@ def test_the_image_tag_is_the_version() -> None:
     assert [image["newTag"] for image in site["images"]] == [exporter.__version__]
 
 
-@pytest.mark.parametrize("folder", ["job", "ledger-create", "backfill"])
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "base"])
 def test_a_job_runs_in_the_pod_of_the_cronjob(folder: str) -> None:
     """A job has the image, rights and volumes of the live runs; its arguments alone differ."""
     assert differences(pod(), pod(folder)) == {"args"}
@@ -264,8 +280,6 @@ def test_a_pod_refers_only_to_what_the_base_brings() -> None:
     assert [entry["name"] for entry in kustomization["configMapGenerator"]] == [
         volumes()["/etc/audit-exporter"]["configMap"]["name"]
     ]
-    claim = volumes()["/ledger"]["persistentVolumeClaim"]["claimName"]
-    assert claim == only("base", "PersistentVolumeClaim")["metadata"]["name"]
     assert pod()["spec"]["serviceAccountName"] == only("base", "ServiceAccount")["metadata"]["name"]
 
 
@@ -319,13 +333,23 @@ def test_secrets_are_files() -> None:
     assert mount["readOnly"] is True
 
 
-def test_the_ledger_outlives_its_pod() -> None:
-    """It is on a claimed volume that pods on one node can share, and such pods meet on one node."""
-    assert "persistentVolumeClaim" in volumes()["/ledger"]
-    assert only("base", "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOnce"]
-    (term,) = pod()["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert term["topologyKey"] == "kubernetes.io/hostname"
-    assert term["labelSelector"]["matchLabels"].items() <= pod()["metadata"]["labels"].items()
+def test_pods_may_run_at_once_and_anywhere() -> None:
+    """The ledger is a database: no pod has a volume that another one would have to share."""
+    assert not any("persistentVolumeClaim" in volume for volume in volumes().values())
+    assert "affinity" not in pod()["spec"]
+    assert not any(
+        manifest["kind"] == "PersistentVolumeClaim" for folder in FOLDERS for manifest in plain(folder)
+    )
+
+
+@pytest.mark.parametrize("folder", ["ledger-create", "ledger-migrate"])
+def test_tables_are_made_and_changed_by_their_owner(folder: str) -> None:
+    """A job of the owner's takes the owner's Secret in place of the runs', which cannot change a table."""
+    patch = {one["path"]: one["value"] for one in operations(folder)}
+    place = "/spec/template/spec/volumes/1"
+    assert pod(folder)["spec"]["volumes"][1]["name"] == "secrets"
+    assert patch[f"{place}/secret/secretName"] == volumes()["/secrets"]["secret"]["secretName"] + "-owner"
+    assert patch[f"{place}/secret/optional"] is True
 
 
 def test_scratch_space_is_bounded() -> None:
@@ -347,15 +371,63 @@ def test_the_example_configuration_loads() -> None:
 
 
 def test_the_example_configuration_fits_the_volumes() -> None:
-    """Ledger, workspace and secrets are where the pod has a volume for them."""
+    """Workspace and secrets, the ledger's address among them, are where the pod has a volume for them."""
     text = (DEPLOY / "base" / "audit-exporter.yaml").read_text()
     example = yaml.safe_load(text)
-    ledger = example["ledger"]["url"].removeprefix("sqlite:///")
-    assert "persistentVolumeClaim" in mount_of(ledger)
+    assert "secret" in mount_of(example["ledger"]["url"]["file"])
     assert "emptyDir" in mount_of(example["workspace"] + "/archive")
     secrets = re.findall(r"\{file: (\S+)\}", text)
     assert secrets
     assert all("secret" in mount_of(secret) for secret in secrets)
+
+
+# --- A ledger on a volume ----------------------------------------------------------------------
+
+
+def claim() -> Manifest:
+    (found,) = documents((DEPLOY / "sqlite" / "pvc.yaml").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def with_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deploy/ as its README says to change it for that."""
+    deploy = tmp_path_factory.mktemp("sqlite") / "deploy"
+    shutil.copytree(DEPLOY, deploy)
+    with (deploy / "site" / "kustomization.yaml").open("a") as site:
+        site.write("components:\n  - ../sqlite\n")
+    return deploy
+
+
+@pytest.mark.parametrize("version", [OLDEST_KUBERNETES, kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_with_a_ledger_on_a_volume_every_manifest_fits_the_schemas(
+    with_sqlite: Path, folder: str, version: str
+) -> None:
+    """Also the claim itself."""
+    for manifest in (*rendered(folder, with_sqlite), claim()):
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_ledger_on_a_volume_outlives_its_pods_and_brings_them_together(
+    with_sqlite: Path, folder: str
+) -> None:
+    """It is on a claimed volume that pods on one node can share, and such pods meet on one node."""
+    manifests = rendered(folder, with_sqlite)
+    (spec,) = (one["spec"] for one in manifests if one["kind"] in {"CronJob", "Job"})
+    template = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
+    (mount,) = (
+        mount
+        for mount in template["spec"]["containers"][0]["volumeMounts"]
+        if mount["mountPath"] == "/ledger"
+    )
+    (volume,) = (volume for volume in template["spec"]["volumes"] if volume["name"] == mount["name"])
+    assert volume["persistentVolumeClaim"]["claimName"] == claim()["metadata"]["name"]
+    assert claim()["spec"]["accessModes"] == ["ReadWriteOnce"]
+    (term,) = template["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert term["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
 
 
 # --- The image ---------------------------------------------------------------------------------
@@ -461,3 +533,32 @@ def test_the_runbook_can_be_pasted() -> None:
     """All its blocks are valid shell."""
     bash = shutil.which("bash") or "bash"
     subprocess.run([bash, "-n"], input="\n".join(shell_blocks()), text=True, check=True)
+
+
+def test_the_runbooks_sql_makes_roles_that_can_do_what_they_have_to_and_no_more() -> None:
+    """The owner makes the tables and brings them up to date; a run reads and writes them and changes none."""
+    server = shared_postgres()
+    first, second = re.findall(r"^```sql\n(.*?)^```", runbook(), flags=re.MULTILINE | re.DOTALL)
+    with server.connect() as connection:
+        for statement in first.split(";\n")[:-1]:
+            connection.execute(statement.encode())
+    owner, run = (
+        PostgresLedgerOptions(server.url("audit_exporter", role, "…"))
+        for role in ("audit_exporter_owner", "audit_exporter")
+    )
+    with server.connect("audit_exporter", user="audit_exporter_owner", password="…") as connection:
+        connection.execute(second.encode())
+    create_postgres(owner)
+    assert len(set(migrate_postgres(owner))) == 1
+    with closing(PostgresStorage(run)) as storage:
+        subject = Subject(storage)
+        subject.begin()
+        subject.deliver(subject.plan())
+        assert restored(storage, subject.clock) == 0
+    with server.connect("audit_exporter", user="audit_exporter", password="…") as connection:
+        for forbidden in (
+            "ALTER TABLE audit_exporter.runs ADD host text",
+            "CREATE TABLE audit_exporter.mine ()",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden.encode())

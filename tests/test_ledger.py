@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
+from exporter.ledger import schema
 from exporter.ledger.memory import MemoryStorage
-from exporter.ledger.sql import SqliteStorage, create_sqlite
+from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
+from exporter.ledger.sqlite import SqliteStorage, create_sqlite
 from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS
-from tests.contracts.ledger import BAD, Subject
+from tests.contracts.ledger import BAD, ScopedStorage, Subject
 from tests.contracts.ledger_requests import REQUESTS
 from tests.contracts.ledger_rules import RULES
 from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
+from tests.postgres import shared_postgres
 
 if TYPE_CHECKING:
     import sqlite3
@@ -50,7 +54,25 @@ def sqlite(empty: Path, path: Path) -> Storage:
     return storage
 
 
-@pytest.fixture(params=[memory, sqlite], ids=lambda make: make.__name__)
+@cache
+def postgres_options() -> PostgresLedgerOptions:
+    """A ledger that every test finds empty."""
+    server = shared_postgres()
+    options = PostgresLedgerOptions(server.url(server.new_database()))
+    create_postgres(options)
+    return options
+
+
+def postgres(_empty: Path, _path: Path) -> Storage:
+    storage = PostgresStorage(postgres_options())
+    with storage.writing() as rows:
+        for table in schema.metadata.sorted_tables:  # quicker than a database of its own for each test
+            kept = table.c.key.in_(["version", "ledger_id"]) if table is schema.meta else sa.false()
+            rows._connection.execute(sa.delete(table).where(~kept))
+    return storage
+
+
+@pytest.fixture(params=[memory, sqlite, postgres], ids=lambda make: make.__name__)
 def subject(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> Iterator[Subject]:
     storage = request.param(empty_ledger, tmp_path / "ledger.db")
     yield Subject(storage)
@@ -70,6 +92,12 @@ def test_memory_keeps_no_more_bad_records_of_all_plans_than_a_ledger_of_one() ->
             for plan in ("1", "2", "3"):
                 rows.insert_bad_records(plan, half)
             assert [rows.bad_records(plan) for plan in ("1", "2", "3")] == [half, half, []]
+
+
+@pytest.mark.parametrize("promise", [*RULES, *REQUESTS], ids=lambda promise: promise.__name__)
+def test_a_rule_touches_nothing_beside_the_export_that_it_names(promise: Callable[[Subject], None]) -> None:
+    """So that a storage may let transactions of other exports go on at the same time."""
+    promise(Subject(ScopedStorage(MemoryStorage())))
 
 
 @pytest.mark.parametrize("rule", WHOLE)

@@ -18,7 +18,7 @@ from exporter.errors import Conflict, LedgerError, LedgerMissing
 from exporter.ledger import schema
 from exporter.ledger.history import RUNS_KEPT
 from exporter.ledger.rules import Ledger
-from exporter.ledger.sql import SqliteStorage, create_sqlite, migrate_sqlite
+from exporter.ledger.sqlite import SqliteStorage, create_sqlite, migrate_sqlite
 from exporter.ledger.storage import RunRecord
 from exporter.model import LIVE_LANE, QUARANTINE_RECORDS, PlanState
 from tests.contracts.ledger import BAD, BEGIN, NAME, Subject, at, everything, seal
@@ -345,7 +345,7 @@ def processes() -> ForkServerContext:
     """Processes that start at once, forked from one that has imported everything already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pytest", "hypothesis", "exporter.ledger.sql", "exporter.ledger.requests"]
+        ["pytest", "hypothesis", "exporter.ledger.sqlite", "exporter.ledger.requests"]
     )
     return context
 

@@ -1,5 +1,5 @@
 """The ledger: what was begun, planned, attempted and delivered, and the rules that keep it true.
 
 ``rules`` holds the protocol's rules once and ``requests`` what people ask for; ``lanes`` and ``history``
-are their parts. ``sql`` and ``memory`` keep the rows behind them.
+are their parts. Behind them ``sqlite``, ``postgres`` and ``memory`` keep the rows.
 """

@@ -222,8 +222,9 @@ class MemoryStorage:
         return copy
 
     @contextmanager
-    def writing(self) -> Iterator[MemoryRows]:
-        """A transaction."""
+    def writing(self, export: str | None = None) -> Iterator[MemoryRows]:
+        """A transaction; one at a time, of whatever export."""
+        del export
         with self._lock:
             try:
                 yield self._rows

@@ -34,7 +34,7 @@ class Requests:
 
     def pause(self, name: str) -> None:
         """No new plan from now on; an open one is still finished."""
-        with self._ledger.writing() as rows:
+        with self._ledger.writing(name) as rows:
             rows.update_export(replace(_known(rows, name), paused=True))
 
     def resume(self, name: str) -> bool:
@@ -43,7 +43,7 @@ class Requests:
         A plan that cannot have landed anywhere is given up: its range is planned again, with present
         settings and a name from now on. One that may have landed stays as it is, for good.
         """
-        with self._ledger.writing() as rows:
+        with self._ledger.writing(name) as rows:
             export = replace(
                 _known(rows, name),
                 paused=False,
@@ -84,7 +84,7 @@ class Requests:
         Without ``redeliver`` a range that live delivery covers, or an earlier backfill, is refused.
         ``again`` makes a new request of one that is done.
         """
-        with self._ledger.writing() as rows:
+        with self._ledger.writing(name) as rows:
             export = _known(rows, name)
             earlier = [lane for lane in rows.lanes(name) if lane.kind is LaneKind.BACKFILL]
             for lane in sorted(earlier, key=lambda lane: lane.done):
@@ -109,7 +109,7 @@ class Requests:
 
     def replay(self, name: str, sequences: tuple[int, ...]) -> Lane:
         """Ask for earlier objects again, or find the same unfinished request."""
-        with self._ledger.writing() as rows:
+        with self._ledger.writing(name) as rows:
             export = _known(rows, name)
             earlier = [lane for lane in rows.lanes(name) if lane.kind is LaneKind.REPLAY]
             for lane in earlier:
@@ -162,7 +162,7 @@ class Requests:
     def _go_back(self, way: _WayBack, fallback: Seal, adopted: _Adopted) -> Accepted:
         live, seal = way.standing.live, adopted.of(way.seal)
         by_time_alone = seal is None
-        with self._ledger.writing() as rows:
+        with self._ledger.writing(way.standing.export.name) as rows:
             export = unmoved(rows, way.standing.export)
             _abandon_open(rows, export.name)
             rows.update_lane(at_start(live, way.watermark, seal or fallback))

@@ -94,9 +94,9 @@ class Ledger:
         return self._storage
 
     @contextmanager
-    def writing(self) -> Iterator[Rows]:
-        """A transaction on the ledger that this process opened, and on no other."""
-        with self._storage.writing() as rows:
+    def writing(self, export: str | None = None) -> Iterator[Rows]:
+        """A transaction on the ledger that this process opened, and on no other; see `Storage.writing`."""
+        with self._storage.writing(export) as rows:
             if rows.ledger_id() != self._id:
                 raise LedgerError(
                     "the ledger was restored from a backup while this process was running",
@@ -167,7 +167,7 @@ class Ledger:
         """
         kept = list(bad)  # read before anybody has to wait for the transaction
         whole = sum(len(record.body) == record.length for record in kept)
-        with self.writing() as rows:
+        with self.writing(before.name) as rows:
             export, lane = self._unchanged(rows, before, draft.lane)
             plan = Plan(
                 id=self._new_id(),
@@ -202,7 +202,7 @@ class Ledger:
 
     def attempt(self, plan: Plan, content: Content, store: str) -> Attempt:
         """Step 5. Record a try before its first byte; only for an open plan of an export not stopped."""
-        with self.writing() as rows:
+        with self.writing(plan.export) as rows:
             self._still_open(rows, plan)
             export = self._export(rows, plan.export)
             if export.stopped:
@@ -215,7 +215,7 @@ class Ledger:
         self, plan: Plan, attempt: Attempt, outcome: Outcome, failure: Failure, retry_at: datetime
     ) -> None:
         """Step 6, when the attempt did not deliver: keep what is known of it, and when to try again."""
-        with self.writing() as rows:
+        with self.writing(plan.export) as rows:
             rows.update_attempt(replace(attempt, outcome=outcome, error=failure.message))
             export = self._export(rows, plan.export) if self._is_open(rows, plan) else None
             if export is not None and not export.stopped:
@@ -229,7 +229,7 @@ class Ledger:
         Ours if another attempt at this plan and store may have landed; the attempts are read in the
         same transaction that marks the export.
         """
-        with self.writing() as rows:
+        with self.writing(plan.export) as rows:
             self._still_open(rows, plan)
             ours = any(
                 other.id != attempt.id and other.store == attempt.store and other.outcome.may_have_landed
@@ -251,7 +251,7 @@ class Ledger:
         Raises Stopped when the alarm was raised meanwhile: then another process saw that the object
         which this one took for ours is foreign, and the watermark must not pass it.
         """
-        with self.writing() as rows:
+        with self.writing(plan.export) as rows:
             self._still_open(rows, plan)
             rows.update_attempt(replace(attempt, outcome=outcome))
             export = self._export(rows, plan.export)
@@ -292,7 +292,7 @@ class Ledger:
 
     def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal) -> None:
         """Step 7 for a window with nothing (more) in it: progress without a name and an object."""
-        with self.writing() as rows:
+        with self.writing(before.name) as rows:
             export, lane = self._unchanged(rows, before, lane_id)
             rows.update_lane(closed(lane, end, seal))
             rows.update_export(
@@ -303,7 +303,7 @@ class Ledger:
 
     def fail(self, name: str, message: str, hint: str) -> None:
         """Keep why an export did not get as far as an attempt, for `status`, unless an alarm stopped it."""
-        with self.writing() as rows:
+        with self.writing(name) as rows:
             export = rows.export(name)
             if export is not None and not export.stopped:
                 rows.update_export(replace(export, failure=Failure(message, hint, self._clock())))

@@ -1,7 +1,12 @@
-"""The ledger's tables, and the numbered steps that bring an older ledger up to date."""
+"""The ledger's tables, and the numbered steps that bring an older ledger up to date.
+
+The same rows mean the same in every database: times and JSON are text, text is compared by its code
+points, and no database's own idea of a character gets in the way.
+"""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,10 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+Text: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text in the order of its code points: in any other, an upgrade of the operating system spoils indexes."""
+
+
 class UtcTime(sa.types.TypeDecorator[datetime]):
     """A UTC time as text of one width, so that text order is time order in every database."""
 
-    impl = sa.String(27)
+    impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
@@ -28,10 +37,31 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+class AnyText(sa.types.TypeDecorator[str]):
+    """Whatever a Python string holds, as text that every database takes.
+
+    An account may be called, and an error may quote, what PostgreSQL refuses (NUL) or UTF-8 cannot say
+    (half a surrogate pair): such a character is written as U+001A and four hexadecimal digits.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
+        return None if value is None else _REFUSED.sub(lambda found: f"\x1a{ord(found[0]):04x}", value)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
+        return None if value is None else _SPELT_OUT.sub(lambda found: chr(int(found[1], 16)), value)
+
+
+_REFUSED: Final = re.compile("[\x00\x1a\ud800-\udfff]")
+_SPELT_OUT: Final = re.compile("\x1a([0-9a-f]{4})")
+
+
 class JsonText(sa.types.TypeDecorator[Any]):
     """A JSON value as text, keys sorted, so that equal values are equal text."""
 
-    impl = sa.Text
+    impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: object, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
@@ -42,21 +72,28 @@ class JsonText(sa.types.TypeDecorator[Any]):
 
 
 metadata = sa.MetaData()
-Name: Final = sa.String(200)
+
+
+def _number() -> sa.Column[int]:
+    """Rows in the order in which they were written."""
+    # An identity and not a sequence: whoever may insert needs no further right. SQLite numbers INTEGER alone.
+    kind = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    return sa.Column("number", kind, sa.Identity(), primary_key=True)
+
 
 meta = sa.Table(
     "meta",
     metadata,
-    sa.Column("key", sa.String(40), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("key", Text, primary_key=True),
+    sa.Column("value", AnyText, nullable=False),
 )
 
 exports = sa.Table(
     "exports",
     metadata,
-    sa.Column("name", Name, primary_key=True),
-    sa.Column("account", sa.Text, nullable=False),
-    sa.Column("claim", sa.Text, nullable=False, unique=True),
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("account", AnyText, nullable=False),
+    sa.Column("claim", AnyText, nullable=False),
     sa.Column("begin", UtcTime, nullable=False),
     sa.Column("begin_seal", JsonText, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -66,23 +103,29 @@ exports = sa.Table(
     sa.Column("names_from", UtcTime),
     sa.Column("repeats_until", UtcTime),
     sa.Column("paused", sa.Boolean, nullable=False),
-    sa.Column("stopped", sa.Text, nullable=False),
-    sa.Column("alarm", sa.Text, nullable=False),
+    sa.Column("stopped", AnyText, nullable=False),
+    sa.Column("alarm", AnyText, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("blocked_until", UtcTime),
-    sa.Column("failure", sa.Text),
-    sa.Column("failure_hint", sa.Text),
+    sa.Column("failure", AnyText),
+    sa.Column("failure_hint", AnyText),
     sa.Column("failed_at", UtcTime),
     sa.Column("delivered_at", UtcTime),
-    sa.Column("object_name", sa.Text, nullable=False),
+    sa.Column("object_name", AnyText, nullable=False),
 )
+
+# Two exports never deliver under the same names. A claim may be longer than PostgreSQL's B-trees take, and
+# its unique indexes are B-trees: there it is an exclusion by hash, which compares the whole text as well.
+sa.Index("one_claim", exports.c.claim, unique=True).ddl_if(dialect="sqlite")
+_ONE_CLAIM: Final = "ALTER TABLE exports ADD CONSTRAINT one_claim EXCLUDE USING hash (claim WITH =)"
+sa.event.listen(exports, "after_create", sa.DDL(_ONE_CLAIM).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 lanes = sa.Table(
     "lanes",
     metadata,
-    sa.Column("export", Name, primary_key=True),
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("kind", sa.String(10), nullable=False),
+    sa.Column("export", Text, primary_key=True),
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("kind", Text, nullable=False),
     sa.Column("watermark", UtcTime, nullable=False),
     sa.Column("seal", JsonText, nullable=False),
     sa.Column("open_end", UtcTime),
@@ -99,12 +142,12 @@ lanes = sa.Table(
 plans = sa.Table(
     "plans",
     metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("export", Name, nullable=False),
-    sa.Column("lane", sa.String(40), nullable=False),
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("export", Text, nullable=False),
+    sa.Column("lane", Text, nullable=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
-    sa.Column("state", sa.String(10), nullable=False),
-    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("state", Text, nullable=False),
+    sa.Column("account", AnyText, nullable=False),
     sa.Column("window_start", UtcTime, nullable=False),
     sa.Column("window_end", UtcTime, nullable=False),
     sa.Column("previous_seal", JsonText),
@@ -115,7 +158,7 @@ plans = sa.Table(
     sa.Column("final", sa.Boolean, nullable=False),
     sa.Column("repeats", sa.Boolean, nullable=False),
     sa.Column("rendering", JsonText, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("name", AnyText, nullable=False),
     sa.Column("stamp_time", UtcTime, nullable=False),
     sa.Column("stamp_number", sa.Integer, nullable=False),
     sa.Column("content", JsonText, nullable=False),
@@ -137,21 +180,21 @@ sa.Index(
 attempts = sa.Table(
     "attempts",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(32), nullable=False, unique=True),
-    sa.Column("plan", sa.String(32), nullable=False, index=True),
-    sa.Column("store", sa.Text, nullable=False),
+    _number(),
+    sa.Column("id", Text, nullable=False, unique=True),
+    sa.Column("plan", Text, nullable=False, index=True),
+    sa.Column("store", AnyText, nullable=False),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("content", JsonText, nullable=False),
-    sa.Column("outcome", sa.String(10), nullable=False),
-    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("outcome", Text, nullable=False),
+    sa.Column("error", AnyText, nullable=False),
 )
 
 windows = sa.Table(
     "windows",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("export", Name, nullable=False),
+    _number(),
+    sa.Column("export", Text, nullable=False),
     sa.Column("end", UtcTime, nullable=False),
     sa.Column("seal", JsonText, nullable=False),
     sa.Column("committed_at", UtcTime, nullable=False),
@@ -161,10 +204,10 @@ windows = sa.Table(
 bad_records = sa.Table(
     "bad_records",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("plan", sa.String(32), nullable=False, index=True),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    _number(),
+    sa.Column("plan", Text, nullable=False, index=True),
+    sa.Column("id", AnyText, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
     sa.Column("length", sa.BigInteger, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
 )
@@ -172,13 +215,13 @@ bad_records = sa.Table(
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("id", Text, primary_key=True),
     sa.Column("started_at", UtcTime, nullable=False, index=True),
     sa.Column("finished_at", UtcTime),
-    sa.Column("delivered", sa.Integer, nullable=False),
-    sa.Column("failing", sa.Integer, nullable=False),
-    sa.Column("error", sa.Text, nullable=False),
-    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("delivered", sa.BigInteger, nullable=False),
+    sa.Column("failing", sa.BigInteger, nullable=False),
+    sa.Column("error", AnyText, nullable=False),
+    sa.Column("hint", AnyText, nullable=False),
 )
 
 

@@ -98,10 +98,11 @@ class Rows(Protocol):
 class Storage(Protocol):
     """Where the rows live. Raises LedgerError when they cannot be read or written."""
 
-    def writing(self) -> AbstractContextManager[Rows]:
+    def writing(self, export: str | None = None) -> AbstractContextManager[Rows]:
         """A transaction: serializable with every other, durable once it has ended without an error.
 
-        An error inside it undoes all of it.
+        An error inside it undoes all of it. Whoever names an export touches nothing beside what belongs to
+        it, the ledger's id and attempts of its own, so that transactions of other exports need not wait.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -19,10 +19,13 @@ from exporter.model import (
     Attempt,
     BadRecord,
     Content,
+    Lane,
     LaneKind,
     Outcome,
+    Plan,
     Range,
     Rendering,
+    SealedWindow,
     Stamp,
     Window,
 )
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from exporter.ledger.rules import Standing
     from exporter.ledger.storage import Rows, Storage
-    from exporter.model import Export, Plan, Seal
+    from exporter.model import Export, Seal
 
 NAME: Final = "acme"
 STORE: Final = "memory://bucket"
@@ -153,14 +156,66 @@ class WatchedStorage:
         self.close = storage.close
 
     @contextmanager
-    def writing(self) -> Iterator[Rows]:
+    def writing(self, export: str | None = None) -> Iterator[Rows]:
         """A transaction."""
-        with self._storage.writing() as rows:
+        with self._storage.writing(export) as rows:
             self.inside = True
             try:
                 yield rows
             finally:
                 self.inside = False
+
+
+class ScopedRows:
+    """Rows that hand out nothing but what belongs to one export, and the ledger's id."""
+
+    def __init__(self, rows: Rows, export: str) -> None:
+        self._rows = rows
+        self._export = export
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever Rows has
+        def within(*arguments: Any, **more: Any) -> Any:  # noqa: ANN401
+            owner = self._owner_of(name, *arguments)
+            assert owner == self._export, f"{name} touches {owner!r} in a transaction of {self._export!r}"
+            return getattr(self._rows, name)(*arguments, **more)
+
+        return within
+
+    def _owner_of(self, name: str, first: Any = None, *_: object) -> str | None:  # noqa: ANN401
+        """Whose the rows are that a method reads or writes; None: everybody's."""
+        by_name = {"export", "lane", "lanes", "open_plans", "plan_by_sequence"}
+        by_plan = {"plan", "attempts", "insert_bad_records", "bad_records"}
+        # An attempt's row is that of the process which made it, whatever its export is called by now: who
+        # else reads it does so once, before or after.
+        own = {"ledger_id", "update_attempt"}
+        owner: str | None = None
+        if name in own:
+            owner = self._export
+        elif name in by_name | {"last_window_before", "delete_windows"}:
+            owner = first
+        elif name == "update_export":
+            owner = first.name
+        elif name in by_plan or isinstance(first, Attempt):
+            plan = self._rows.plan(first.plan if isinstance(first, Attempt) else first)
+            owner = self._export if plan is None or name == "plan" else plan.export
+        elif isinstance(first, Lane | Plan | SealedWindow):
+            owner = first.export
+        return owner
+
+
+class ScopedStorage:
+    """A storage on which a transaction that names an export fails when it touches anything else."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.reading = storage.reading
+        self.close = storage.close
+
+    @contextmanager
+    def writing(self, export: str | None = None) -> Iterator[Any]:
+        """A transaction."""
+        with self._storage.writing(export) as rows:
+            yield rows if export is None else ScopedRows(rows, export)
 
 
 def everything(storage: Storage, names: Iterable[str] = (NAME,)) -> Mapping[str, object]:

@@ -30,10 +30,12 @@ PRELOADED = (
     "exporter.commands.manage",
     "exporter.destinations.directory",
     "exporter.destinations.s3",
-    "exporter.ledger.sql",
+    "exporter.ledger.postgres",
+    "exporter.ledger.sqlite",
     "exporter.report.run",
     "exporter.sources.sqlite",
     "exporter.telemetry.logs",
+    "sqlalchemy.dialects.postgresql.psycopg",
     "tests.crash.mutants",
     "tests.crash.steps",
 )

@@ -1,6 +1,6 @@
 """What has to be true of a world once everything due was delivered, whatever died on the way.
 
-It looks at the store, the source and the ledger's rows with its own eyes: zipfile, json and sqlite3.
+It looks at the store, the source and the ledger's rows with its own eyes: zipfile, json and SQL.
 """
 
 from __future__ import annotations
@@ -97,13 +97,8 @@ def plans(world: World) -> list[Planned]:
             count=json.loads(content)["count"],
             hashes=tuple(json.loads(hashes)),
         )
-        for export, lane, sequence, state, name, start, end, content, hashes in _rows(world, query)
+        for export, lane, sequence, state, name, start, end, content, hashes in world.ledger.rows(query)
     ]
-
-
-def _rows(world: World, query: str) -> list[tuple[str, ...]]:
-    with closing(sqlite3.connect(world.ledger)) as connection:
-        return connection.execute(query).fetchall()
 
 
 def owed(world: World, account: str, first_hour: int, hours: int) -> dict[int, bool]:
@@ -163,7 +158,7 @@ def check_restored(world: World, hours: int, recorded: set[str]) -> None:
 
 def outcomes(world: World) -> Counter[str]:
     """How attempts ended, and how many of them."""
-    return Counter(outcome for (outcome,) in _rows(world, "SELECT outcome FROM attempts"))
+    return Counter(outcome for (outcome,) in world.ledger.rows("SELECT outcome FROM attempts"))
 
 
 def _objects(world: World, foreign: str = "") -> dict[str, Held]:
@@ -176,9 +171,9 @@ def _check_left_over(world: World) -> None:
 
 
 def _check_standing(world: World) -> None:
-    require(_rows(world, "PRAGMA integrity_check") == [("ok",)], "the ledger is damaged")
+    require(world.ledger.is_sound(), "the ledger is damaged")
     held = "stopped <> '' OR failure <> '' OR alarm <> ''"
-    alarms = _rows(world, f"SELECT name, stopped, failure, alarm FROM exports WHERE {held}")
+    alarms = world.ledger.rows(f"SELECT name, stopped, failure, alarm FROM exports WHERE {held}")
     require(not alarms, f"alarms: {alarms}")
 
 

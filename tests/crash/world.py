@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import yaml
 
 from tests.crash.child import Life, Nursery
+from tests.crash.ledgers import SqliteFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+    from tests.crash.ledgers import LedgerPlace
     from tests.crash.steps import Step
 
 BEGIN: Final = datetime(2025, 3, 1, tzinfo=UTC)
@@ -122,17 +124,24 @@ class Bucket:
 class World:
     """One vendor with two customers, on one machine."""
 
-    def __init__(self, folder: Path, place: Place, nursery: Nursery, every: str = "1h") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        place: Place,
+        nursery: Nursery,
+        every: str = "1h",
+        ledger: LedgerPlace | None = None,
+    ) -> None:
         self.folder = folder
         self.place = place
         self.source = folder / "audit.db"
-        self.ledger = folder / "ledger.db"
+        self.ledger = ledger or SqliteFile(folder / "ledger.db")
         self.workspace = folder / "workspace"
         self.config = folder / "audit-exporter.yaml"
         self.log = folder / "log"
         self.mutant: str | None = None
         self._nursery = nursery
-        self._saved: tuple[dict[Path, bytes], dict[str, bytes]] = ({}, {})
+        self._saved: tuple[bytes, dict[str, bytes]] = (b"", {})
         folder.mkdir()
         self.config.write_text(yaml.safe_dump(self._settings(every)))
         with closing(sqlite3.connect(self.source)) as connection:
@@ -152,7 +161,7 @@ class World:
                     "description": "summary",
                 },
             },
-            "ledger": {"url": "sqlite:///ledger.db"},
+            "ledger": {"url": self.ledger.url},
             "workspace": "workspace",
             "defaults": {
                 "every": every,
@@ -213,16 +222,16 @@ class World:
 
     def save(self) -> None:
         """Remember everything, between two processes."""
-        files = (self.source, self.ledger)
-        self._saved = ({path: path.read_bytes() for path in files}, self.place.objects())
+        self.ledger.save()
+        self._saved = (self.source.read_bytes(), self.place.objects())
 
     def restore(self) -> None:
         """Everything is as it was saved."""
-        files, objects = self._saved
-        for path in self.folder.glob("*.db-*"):
+        source, objects = self._saved
+        for path in self.folder.glob(f"{self.source.name}-*"):
             path.unlink()
-        for path, data in files.items():
-            path.write_bytes(data)
+        self.source.write_bytes(source)
+        self.ledger.restore()
         shutil.rmtree(self.workspace, ignore_errors=True)
         self.log.unlink(missing_ok=True)
         self.place.reset(objects)

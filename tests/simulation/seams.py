@@ -34,10 +34,10 @@ class SteppedStorage:
         self._changed = changed
 
     @contextmanager
-    def writing(self) -> Iterator[MemoryRows]:
+    def writing(self, export: str | None = None) -> Iterator[MemoryRows]:
         """A transaction."""
         self._step("ledger write")
-        with self._storage.writing() as rows:
+        with self._storage.writing(export) as rows:
             yield rows
         self._changed()
         self._step("ledger written")

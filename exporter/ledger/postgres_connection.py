@@ -1,0 +1,197 @@
+"""How a ledger in PostgreSQL is reached: options, what libpq is told, a few pooled connections.
+
+No session state, so that a pooler that hands connections out by transaction (PgBouncer) may stand in
+between. No password may get into a message: libpq's own about a URL quote it.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import psycopg
+import sqlalchemy as sa
+import stamina
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+
+from exporter.errors import ConfigError
+from exporter.ledger.postgres_errors import crowded, failed_silently, may_pass, translated, unsure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from psycopg.errors import Diagnostic
+
+CONNECTIONS: Final = 4
+"""At most, of one process: many processes share what the server has. Whoever comes fifth waits."""
+
+POOL_TIMEOUT_S: Final = 60
+CONNECTING_S: Final = 30.0
+"""How long to go on trying while the server has no room for a connection, or is starting."""
+
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "application_name": "audit-exporter",
+    "connect_timeout": 10,
+    # A server that vanished without a word is noticed within a minute, not after the system's two hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+_OURS: Final[Mapping[str, Any]] = {
+    "client_encoding": "utf-8",
+    "autocommit": True,
+    "prepare_threshold": None,  # a prepared statement belongs to a session
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresLedgerOptions:
+    """Where the ledger is. ``url`` is libpq's; ``tls_mode`` one of its `sslmode`s, None: as the URL says."""
+
+    url: str = field(repr=False)
+    password: str | None = field(default=None, repr=False)
+    tls_mode: str | None = None
+    ca_file: str | Path | None = None
+    cert_file: str | Path | None = None
+    key_file: str | Path | None = None
+
+
+def parameters(options: PostgresLedgerOptions) -> dict[str, Any]:
+    """What `psycopg.connect` is told; the options go before the URL. Raises ConfigError, without the URL."""
+    given = {
+        "password": options.password,
+        "sslmode": options.tls_mode,
+        "sslrootcert": options.ca_file,
+        "sslcert": options.cert_file,
+        "sslkey": options.key_file,
+    }
+    ours = {key: str(value) for key, value in given.items() if value is not None}
+    told = {**_DEFAULTS, **_parsed(options.url), **ours, **_OURS}
+    if str(told.get("sslmode", "")).startswith("verify") and "sslrootcert" not in told:
+        # The libpq of a wheel does not find the system's authorities by itself.
+        told["sslrootcert"] = ssl.get_default_verify_paths().cafile or "system"
+    return told
+
+
+def place_of(parameters: Mapping[str, Any]) -> str:
+    """The address as messages show it."""
+    hosts = str(parameters.get("host") or parameters.get("hostaddr") or "")
+    if hosts.startswith(("/", "@")):  # the folder of a Unix socket
+        return f"postgresql:///{parameters.get('dbname', '')}?host={hosts}"
+    ports = str(parameters.get("port") or "").split(",")
+    ports += ports[-1:] * hosts.count(",")  # one for all
+    named = [f"{host}:{port or 5432}" for host, port in zip(hosts.split(","), ports, strict=False)]
+    return f"postgresql://{','.join(named)}/{parameters.get('dbname', '')}"
+
+
+class Database:
+    """Transactions on pooled connections. ``place`` is the address as messages show it."""
+
+    def __init__(self, options: PostgresLedgerOptions) -> None:
+        told = parameters(options)
+        self.place = place_of(told)
+        self.engine = _new_engine(told)
+
+    @contextmanager
+    def transaction(self, begin: str) -> Iterator[sa.Connection]:
+        """What ``begin`` begins, committed in the end, or undone by an error; raises LedgerError."""
+        try:
+            with self._begun(begin) as connection:
+                yield connection
+                self._commit(connection)
+            # Otherwise the pool rolls back what it gets back.
+        except sa.exc.DBAPIError as error:
+            raise translated(error, self.place) from error
+        except sa.exc.TimeoutError as error:
+            raise crowded(self.place, CONNECTIONS) from error
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _commit(self, connection: sa.Connection) -> None:
+        """A commit that is one: PostgreSQL answers without an error also where it is none, or half of one."""
+        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        if driver.info.transaction_status is not TransactionStatus.INTRANS:
+            raise failed_silently(self.place)  # an error in it was swallowed: this would roll back
+        warnings: list[str] = []
+
+        def note(warning: Diagnostic) -> None:
+            warnings.append(str(warning.message_primary))
+
+        driver.add_notice_handler(note)
+        try:
+            connection.exec_driver_sql("COMMIT")
+        finally:
+            driver.remove_notice_handler(note)
+        if warnings:
+            raise unsure(self.place, warnings[0])
+
+    def _begun(self, begin: str) -> sa.Connection:
+        """A connection on which the transaction has begun, another one if the first was dead already.
+
+        So a connection that died in the pool costs nobody an error, and no question before every use.
+        """
+        try:
+            return self._begun_once(begin)
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return self._begun_once(begin)
+
+    def _begun_once(self, begin: str) -> sa.Connection:
+        connection = self._connected()
+        try:
+            connection.exec_driver_sql(begin)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connected(self) -> sa.Connection:
+        retries = stamina.retry_context(
+            on=may_pass, attempts=None, timeout=CONNECTING_S, wait_initial=0.1, wait_max=1.0
+        )
+        for attempt in retries:
+            with attempt:  # a connection of this process that becomes free meanwhile will do as well
+                return self.engine.connect()
+        raise AssertionError  # the last attempt returned or raised
+
+
+def _new_engine(parameters: Mapping[str, Any]) -> sa.Engine:
+    return sa.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(**parameters),
+        isolation_level="AUTOCOMMIT",  # nothing is open but between our own BEGIN and COMMIT
+        hide_parameters=True,  # a customer's data has no place in an error
+        use_native_hstore=False,  # it would be looked for at every start
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        pool_use_lifo=True,
+    )
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    """The URL's parts. One that libpq may cut in the middle of a password is refused: it would be shown."""
+    scheme, _, rest = url.partition("://")
+    before, _, after = rest.partition("/")
+    cut = before.count("@") > 1 or "@" in after.partition("?")[0]
+    if rest and scheme.partition("+")[0] in {"postgresql", "postgres"} and not cut:
+        try:
+            parts = conninfo_to_dict(f"postgresql://{rest}")
+        except psycopg.ProgrammingError:  # not chained: it quotes the URL
+            parts = {}
+        if parts.get("dbname") and re.fullmatch(r"[0-9,]*", str(parts.get("port", ""))):
+            return parts
+    raise ConfigError(
+        "ledger.url cannot be understood as the address of a PostgreSQL database",
+        hint="write postgresql://USER@HOST/DATABASE; in a password in it, write every character but letters "
+        "and digits as %XX, or give the password as ledger.password",
+    )
