@@ -21,7 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 ledger_app = typer.Typer(help="Create, migrate and repair the ledger.", no_args_is_help=True)
+source_app = typer.Typer(help="Make the source ready to be read.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(source_app, name="source")
 
 Config = Annotated[
     Path | None,
@@ -193,6 +195,17 @@ def rename(
     from exporter.commands import manage
 
     _exit(lambda: manage.rename(config, export, name))
+
+
+@source_app.command("prepare")
+def source_prepare(
+    config: Config = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Run it, with source.admin_url if given.")] = False,
+) -> None:
+    """Print the SQL that makes the source safe and quick to read: column, indexes, role."""
+    from exporter.commands import source
+
+    _exit(lambda: source.prepare(config, apply=apply))
 
 
 @ledger_app.command("create")

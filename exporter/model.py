@@ -143,6 +143,14 @@ class Finding:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL that an administrator of the source should run, and what for."""
+
+    reason: str
+    sql: str
+
+
 # --- What the ledger remembers -----------------------------------------------------------------
 
 

@@ -19,7 +19,8 @@ README = Path(__file__).parents[1] / "README.md"
 
 def written(text: str) -> str:
     """The README with its generated parts as they should be."""
-    text = _replaced(text, "settings", _settings())
+    text = _replaced(text, "settings", _settings("DefaultSettings", "an export, or of `defaults`"))
+    text = _replaced(text, "source settings", _settings("SourceSettings", "`source`"))
     return _replaced(text, "commands", _commands())
 
 
@@ -29,17 +30,17 @@ def _replaced(text: str, name: str, lines: Iterable[str]) -> str:
     return re.sub(between, lambda _: content, text, flags=re.DOTALL)
 
 
-def _settings() -> Iterator[str]:
-    definitions = json_schema()["$defs"]
-    yield "| Setting of an export, or of `defaults` | Default | |"
+def _settings(model: str, of_what: str) -> Iterator[str]:
+    yield f"| Setting of {of_what} | Default | |"
     yield "|---|---|---|"
-    for name, one in definitions["DefaultSettings"]["properties"].items():
+    for name, one in json_schema()["$defs"][model]["properties"].items():
         yield f"| `{name}` | {_default(one)} | {one.get('description', '')} |"
 
 
 def _default(one: dict[str, Any]) -> str:
     value = one.get("default")
-    return "" if value is None else f"`{value}`"
+    shown = str(value).lower() if isinstance(value, bool) else value
+    return "" if value is None else f"`{shown}`"
 
 
 def _commands() -> Iterator[str]:

@@ -52,7 +52,11 @@ RULES: Final = (
     Rule("columns", PURE, "pure: every source makes blocks with it, so it knows none"),
     Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
     Rule("formats*", (*SEAM, "formats.*"), "a format turns blocks into lines, from whatever source"),
-    Rule("sources*", (*SEAM, "{driver}*"), "a source knows no other source, no ledger and no destination"),
+    Rule(
+        "sources*",
+        (*SEAM, "sources.pieces", "{driver}*"),
+        "a source knows no other source, no ledger and no destination",
+    ),
     Rule(
         "destinations*",
         (*SEAM, "keys", "destinations.object_store", "{driver}*"),
@@ -75,7 +79,7 @@ RULES: Final = (
     Rule("ledger.memory", (*VALUES, "ledger.storage"), "a storage knows no rule, and no other storage"),
     Rule(
         "ledger.*",
-        (*VALUES, "ledger.storage", "ledger.schema", "ledger.encoding"),
+        (*VALUES, "ledger.storage", "ledger.schema", "ledger.encoding", "ledger.sql", "{driver}*"),
         "what is behind a database's rows knows no rule, and no other storage",
     ),
     Rule(
@@ -119,9 +123,18 @@ RULES: Final = (
         "it makes the vendor's side, which the road begins behind",
     ),
     Rule(
-        "wiring",
+        "wiring*",
         (
-            *("pipeline", "workspace", "formats", "formats.*", "sources.*", "destinations.*", "ledger.*"),
+            *(
+                "wiring.*",
+                "pipeline",
+                "workspace",
+                "formats",
+                "formats.*",
+                "sources.*",
+                "destinations.*",
+                "ledger.*",
+            ),
             *("config", *SEAM),
         ),
         "the one place that knows every driver stands below whatever uses it",

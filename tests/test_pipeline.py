@@ -4,10 +4,71 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+import stamina
+
+from exporter.errors import SourceBusy
+from exporter.pipeline import READINGS
+from exporter.sources.sqlite import SqliteSource
 from tests.command_line import DAY, START, TODAY, Vendor, rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
+
+    from exporter.columns import RowBlock
+    from exporter.model import Range
+
+
+class Unsteady(SqliteSource):
+    """A source whose connection is lost behind the first block, as often as is left in ``losses``."""
+
+    losses = 0
+
+    def read(
+        self, ranges: Sequence[Range], columns: Sequence[str] | None
+    ) -> Generator[tuple[int, RowBlock], None, None]:
+        for found in super().read(ranges, columns):
+            yield found
+            if Unsteady.losses:
+                Unsteady.losses -= 1
+                raise SourceBusy("the connection was lost", hint="the next run tries again")
+
+
+@pytest.fixture
+def unsteady(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
+    """A vendor with two exports, records for both and such a source; tries follow without pauses."""
+    monkeypatch.setattr("exporter.sources.sqlite.SqliteSource", Unsteady)
+    vendor = Vendor(tmp_path)
+    for account in ("acme", "globex"):
+        vendor.export(account)
+        vendor.insert(account, START, "first")
+    vendor.start()
+    with stamina.set_testing(True, attempts=READINGS, cap=True):
+        yield vendor
+    Unsteady.losses = 0
+
+
+def test_a_connection_lost_in_mid_read_is_read_again(unsteady: Vendor) -> None:
+    """The same range is rendered again in the same run, and comes once."""
+    Unsteady.losses = READINGS - 1
+    assert unsteady("run").status == 0
+    assert Unsteady.losses == 0
+    assert unsteady.event_ids() == ["1", "2"]
+    unsteady.assert_nothing_half_made()
+
+
+def test_a_source_that_stays_lost_ends_the_run(unsteady: Vendor) -> None:
+    """After a few tries nothing could run; nothing half-made is left, and the next run goes on."""
+    Unsteady.losses = 100
+    answer = unsteady("run")
+    assert answer.status == 20
+    assert "the connection was lost" in answer.err
+    assert unsteady.objects() == {}
+    unsteady.assert_nothing_half_made()
+    Unsteady.losses = 0
+    assert unsteady("run").status == 0
+    assert unsteady.event_ids() == ["1", "2"]
 
 
 def test_as_of_decides_what_is_due_and_not_where_an_export_begins(tmp_path: Path) -> None:

@@ -102,11 +102,16 @@ class SourceSettings(Strict):
     """`sqlite:///FILE`, `postgresql://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`."""
     password: Secret | None = None
     """The password, where it is not in the URL."""
+    admin_url: Secret | None = None
+    """For `source prepare --apply` alone: the URL of a role that may change the table."""
     tls: TlsSettings | None = None
     """Without it the driver decides, as the URL says; `check` tells whether the connection is encrypted."""
     table: Text | None = None
+    """A table or a view, with its schema if need be."""
     query: Text | None = None
+    """Instead of a table: a SELECT that gives the columns below."""
     columns: Columns
+    """Which of its columns are `id`, `time` and `account`, and which a format's fields come from."""
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     """For a time column of numbers: what one of them counts, since 1970."""
     append_only: bool = False

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from exporter.sources.sqlite_check import findings, require_readable_times
+from exporter.sources.sqlite_check import findings, missing_indexes, require_readable_times
 from exporter.sources.sqlite_database import inspect, quoted, reading
 from exporter.sources.sqlite_snapshot import Snapshot
 from exporter.sources.sqlite_time import sql_times
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from exporter.columns import Roles, RowBlock
     from exporter.interfaces import Clock
-    from exporter.model import Finding, Range, Seal
+    from exporter.model import Finding, Range, Seal, Statement
 
 
 def _utc_now() -> datetime:
@@ -121,6 +121,13 @@ class SqliteSource:
         """Ids that could be used again, missing indexes, unreadable and future times, unknown accounts."""
         with self._snapshot() as snapshot:
             return findings(snapshot, self._roles, self.now(), accounts)
+
+    def prepare(self) -> Sequence[Statement]:
+        """The indexes that the table lacks; for a view or a query nobody can say them as SQL."""
+        with self._snapshot() as snapshot:
+            if snapshot.relation.table is None:
+                return []
+            return list(missing_indexes(snapshot, self._roles, self.now()))
 
     def close(self) -> None:
         """Nothing is held between readings."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from exporter.errors import SourceError
-from exporter.model import Finding, Level
+from exporter.model import Finding, Level, Statement
 from exporter.sources.sqlite_database import quoted
 from exporter.sources.sqlite_time import Condition
 
@@ -113,15 +113,19 @@ def _sample(snapshot: Snapshot, roles: Roles) -> Iterator[Finding]:
         )
 
 
-def _indexes(snapshot: Snapshot, roles: Roles, now: datetime) -> Iterator[Finding]:
+def missing_indexes(snapshot: Snapshot, roles: Roles, now: datetime) -> Iterator[Statement]:
+    """What would keep every window as quick as its size."""
     if snapshot.relation.table is not None and not snapshot.relation.by_account:
-        message = "no index leads from an account to its newest records"
-        hint = _create_index(snapshot, "by_account", roles.account)
-        yield Finding("index", Level.WARNING, message, hint)
+        reason = "no index leads from an account to its newest records"
+        yield Statement(reason, _create_index(snapshot, "by_account", roles.account))
     if not _is_window_served(snapshot, roles, now):
-        message = "no index leads from an account to a window of time"
-        hint = _create_index(snapshot, "by_time", roles.account, roles.time, roles.id)
-        yield Finding("index", Level.WARNING, message, hint)
+        reason = "no index leads from an account to a window of time"
+        yield Statement(reason, _create_index(snapshot, "by_time", roles.account, roles.time, roles.id))
+
+
+def _indexes(snapshot: Snapshot, roles: Roles, now: datetime) -> Iterator[Finding]:
+    for one in missing_indexes(snapshot, roles, now):
+        yield Finding("index", Level.WARNING, one.reason, one.sql)
 
 
 def _is_window_served(snapshot: Snapshot, roles: Roles, now: datetime) -> bool:

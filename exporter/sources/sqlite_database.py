@@ -1,7 +1,8 @@
 """Opening a SQLite file to read it, in one transaction, and saying what is wrong with it.
 
-Read-only in three ways: the URI, `query_only`, and no statement here that writes. It must not know
-what records mean; it knows files, tables, columns and indexes.
+Read-only in three ways: the URI, `query_only`, and no statement here that writes; `apply` alone, which
+an administrator asks for, does. It must not know what records mean; it knows files, tables, columns and
+indexes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.columns import Roles
+    from exporter.model import Statement
 
 _OPEN_HINT = "this process must be able to read the file; in WAL mode also to write to its folder"
 _OTHER_HINT = "check source.table, source.query and source.columns; try the statement in the sqlite3 shell"
@@ -91,6 +93,13 @@ def reading(path: Path, busy_timeout_s: float) -> Iterator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
+
+
+def apply(path: Path, statement: Statement, busy_timeout_s: float = 60) -> None:
+    """Run what an administrator asked for: the one thing here that writes."""
+    _require_file(path)
+    with translated(path), closing(sqlite3.connect(path, timeout=busy_timeout_s)) as connection:
+        connection.execute(statement.sql)
 
 
 @contextmanager

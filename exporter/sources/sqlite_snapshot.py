@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, cast
 from exporter.columns import Layout, Roles, RowBlock
 from exporter.errors import MissingColumn, SourceChanged, SourceError
 from exporter.model import Branch
+from exporter.sources.pieces import pieces
 from exporter.sources.sqlite_database import Relation, quoted, require_columns, select
-from exporter.sources.sqlite_rows import RowsById, pieces
+from exporter.sources.sqlite_rows import RowsById
 from exporter.sources.sqlite_time import Condition, Row, SqlTimes
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.model import Key, Range, Seal
-    from exporter.sources.sqlite_rows import Rows
+    from exporter.sources.pieces import Rows
 
 _ACCEPT = "to go on with this database: audit-exporter ledger accept-source --from TIME"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+(e[+-][0-9]+)?)?")

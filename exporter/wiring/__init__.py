@@ -1,6 +1,6 @@
-"""Where a configuration becomes objects: the only module that knows every driver by name.
+"""Where a configuration becomes objects: the only place that knows every driver by name.
 
-A new source, ledger or destination is one function here, and one line where its kind is chosen.
+A new source, ledger or destination is a function in the module of its kind, and a line where it is chosen.
 """
 
 from __future__ import annotations
@@ -8,32 +8,42 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING
 
 import stamina
 
 from exporter import config as configuration
-from exporter.config import ConfigProblem, DirectorySettings, S3Settings
+from exporter.config import ConfigProblem
 from exporter.errors import ConfigError, SourceError, WorkspaceError
 from exporter.formats import compile_format, presets
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
 from exporter.model import Rendering
 from exporter.pipeline import Job, Pipeline
+from exporter.wiring.destinations import Destinations
+from exporter.wiring.ledgers import ledger_of
+from exporter.wiring.sources import SourceDriver, source_of
 from exporter.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from exporter.config import Config, ExportSettings, Secret
-    from exporter.config import Destination as DestinationSettings
-    from exporter.destinations.object_store import Driver
+    from exporter.config import Config, ExportSettings
     from exporter.interfaces import Destination, Source
-    from exporter.ledger.storage import Storage
 
-Made = TypeVar("Made")
+__all__ = [
+    "App",
+    "NoWorkspace",
+    "SourceDriver",
+    "clock",
+    "ledger_of",
+    "open_app",
+    "open_ledger",
+    "select",
+    "source_of",
+    "unknown",
+]
 
 # By default, stamina prints each new try, with its arguments: standard output is the report's.
 stamina.instrumentation.set_on_retry_hooks([])
@@ -50,61 +60,6 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-# --- Sources -----------------------------------------------------------------------------------------
-
-
-def _sqlite_source(config: Config) -> Source:
-    from exporter.columns import Roles
-    from exporter.sources.sqlite import SqliteSource
-
-    settings = config.source
-    columns = settings.columns
-    return SqliteSource(
-        configuration.sqlite_path(settings.url.reveal(), config.path.parent),
-        roles=Roles(columns.id, columns.time, columns.account),
-        table=settings.table,
-        query=settings.query,
-        time_unit=settings.time_unit,
-        clock=clock,
-    )
-
-
-SOURCES: Final[Mapping[str, Callable[[Config], Source]]] = {"sqlite": _sqlite_source}
-
-
-# --- Ledgers -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerDriver:
-    """What can be done about the ledger at one place. ``migrate`` answers the versions before and after."""
-
-    place: str
-    open: Callable[[], Storage]
-    create: Callable[[], None]
-    migrate: Callable[[], tuple[int, int]]
-
-
-def _sqlite_ledger(config: Config) -> LedgerDriver:
-    from exporter.ledger.sql import SqliteStorage, create_sqlite, migrate_sqlite
-
-    path = configuration.sqlite_path(config.ledger.url.reveal(), config.path.parent)
-    return LedgerDriver(
-        place=str(path),
-        open=partial(SqliteStorage, path),
-        create=partial(create_sqlite, path),
-        migrate=partial(migrate_sqlite, path),
-    )
-
-
-LEDGERS: Final[Mapping[str, Callable[[Config], LedgerDriver]]] = {"sqlite": _sqlite_ledger}
-
-
-def ledger_of(config: Config) -> LedgerDriver:
-    """The driver for the ledger that a configuration names."""
-    return _by_scheme(config.ledger.url, LEDGERS, "ledger")(config)
-
-
 @contextmanager
 def open_ledger(config: Config, *, dry_run: bool = False) -> Iterator[Ledger]:
     """The ledger alone: what a person asks of it needs neither source nor destination."""
@@ -115,74 +70,6 @@ def open_ledger(config: Config, *, dry_run: bool = False) -> Iterator[Ledger]:
             yield Ledger(MemoryStorage.copy_of(storage), clock)
         else:
             yield Ledger(storage, clock)
-
-
-# --- Destinations ------------------------------------------------------------------------------------
-
-
-def _directory(settings: DirectorySettings) -> Driver:
-    from exporter.destinations.directory import DirectoryStore
-
-    return DirectoryStore(settings.path)
-
-
-def _s3(settings: S3Settings) -> Driver:
-    from exporter.destinations.s3 import S3Options, S3Secrets, S3Store
-
-    def secrets() -> S3Secrets:
-        return S3Secrets(
-            access_key_id=_reveal(settings.access_key_id),
-            secret_access_key=_reveal(settings.secret_access_key),
-            session_token=_reveal(settings.session_token),
-            external_id=_reveal(settings.external_id),
-        )
-
-    options = S3Options(
-        bucket=settings.bucket,
-        region=settings.region,
-        endpoint_url=settings.endpoint_url,
-        path_style=settings.path_style,
-        role_arn=settings.role_arn,
-        kms_key=settings.kms_key,
-        ca_file=settings.ca_file,
-    )
-    return S3Store(options, secrets)
-
-
-def _store(settings: DestinationSettings) -> Driver:
-    match settings:
-        case DirectorySettings():
-            return _directory(settings)
-        case S3Settings():
-            return _s3(settings)
-
-
-def _reveal(secret: Secret | None) -> str | None:
-    return None if secret is None else secret.reveal()
-
-
-class Destinations:
-    """Destinations, one for all exports with the same settings, and one store for those of one bucket."""
-
-    def __init__(self, wrap: Callable[[Destination], Destination]) -> None:
-        self._wrap = wrap
-        self._stores: dict[DestinationSettings, Driver] = {}
-        self._made: dict[DestinationSettings, Destination] = {}
-
-    def make(self, settings: DestinationSettings) -> Destination:
-        """The destination that these settings describe."""
-        from exporter.destinations.object_store import ObjectStoreDestination
-
-        without_prefix = settings.model_copy(update={"prefix": ""})
-        if without_prefix not in self._stores:
-            self._stores[without_prefix] = _store(settings)
-        if settings not in self._made:
-            store = ObjectStoreDestination(self._stores[without_prefix], settings.prefix)
-            self._made[settings] = self._wrap(store)
-        return self._made[settings]
-
-
-# --- All of it ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +105,7 @@ def open_app(path: Path | None, *, dry_run: bool = False) -> Iterator[App]:
     A source that is gone keeps nobody from looking: it is asked for nothing but the exports it may hold.
     """
     config = configuration.load(path)
-    source = _by_scheme(config.source.url, SOURCES, "source")(config)
-    with closing(source), open_ledger(config, dry_run=dry_run) as ledger:
+    with closing(source_of(config).open()) as source, open_ledger(config, dry_run=dry_run) as ledger:
         config, unread = _with_rows(config, source)
         made, wrong = _make_jobs(config, dry_run=dry_run)
         jobs, shared = _with_names_of_their_own(made, ledger)
@@ -311,19 +197,6 @@ def _dry(destination: Destination) -> Destination:
     from exporter.destinations.dry_run import DryRunDestination
 
     return DryRunDestination(destination)
-
-
-def _by_scheme(
-    url: Secret, known: Mapping[str, Callable[[Config], Made]], kind: str
-) -> Callable[[Config], Made]:
-    scheme, separator, _ = url.reveal().partition("://")
-    scheme = scheme.partition("+")[0]
-    if scheme not in known:
-        names = ", ".join(f"{name}:///…" for name in sorted(known))
-        # Without the separator nobody knows which part of the text may be shown.
-        wrong = f"there is no {kind} for '{scheme}' addresses" if separator else f"{kind}.url is no address"
-        raise ConfigError(wrong, hint=f"{kind}.url can be: {names}")
-    return known[scheme]
 
 
 def select(app: App, accounts: list[str], exports: list[str]) -> tuple[Job, ...]:

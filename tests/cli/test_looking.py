@@ -241,3 +241,53 @@ def test_the_printed_schema_accepts_the_configuration_that_init_writes(tmp_path:
     text = (tmp_path / "new" / "audit-exporter.yaml").read_text()
     written = yaml.load(text, yaml.BaseLoader)  # as text: a time is one in the configuration
     jsonschema.Draft202012Validator(schema).validate(written)
+
+
+# --- source prepare --------------------------------------------------------------------------------
+
+
+def test_prepare_prints_the_sql_that_is_missing_and_changes_nothing(vendor: Vendor) -> None:
+    """What it prints can be run as it is; without `--apply` the source stays as it was."""
+    before = vendor.fingerprint()
+    answer = vendor("source", "prepare")
+    assert answer.status == 0
+    assert answer.out == (
+        "-- no index leads from an account to its newest records\n"
+        'CREATE INDEX "audit_log_by_account" ON "audit_log" ("account_id");\n'
+    )
+    assert vendor.fingerprint() == before
+
+
+def test_prepare_applies_what_is_missing_once(vendor: Vendor) -> None:
+    """With `--apply` it says what it did; after that, and for `check`, nothing is missing."""
+    answer = vendor("source", "prepare", "--apply")
+    assert answer.status == 0
+    assert "CREATE INDEX" in answer.out
+    assert "done" in answer.out
+    assert vendor("source", "prepare").out == "The source has all that audit-exporter needs.\n"
+    assert "index" not in vendor("check").out
+
+
+def test_prepare_says_what_failed_and_goes_on_when_called_again(vendor: Vendor) -> None:
+    """A statement that cannot run is named with its error, and with what to do."""
+    with closing(sqlite3.connect(vendor.database)) as blocker:
+        blocker.execute("CREATE TABLE audit_log_by_account (id)")
+    answer = vendor("source", "prepare", "--apply")
+    assert answer.status == 20
+    assert "no index leads from an account to its newest records: " in answer.err
+    assert "then say it again" in answer.err
+
+
+def test_settings_of_a_server_are_refused_for_a_file(vendor: Vendor) -> None:
+    """Nobody should believe that a password or TLS protects a SQLite file."""
+    for part, key, value in (
+        ("source", "password", "a-secret"),
+        ("source", "tls", {"mode": "require"}),
+        ("ledger", "password", "a-secret"),
+    ):
+        vendor.settings[part][key] = value
+        answer = vendor("run")
+        assert answer.status == 2
+        assert f"{part}.{key} means nothing to a SQLite file" in answer.err
+        assert "a-secret" not in answer.err + answer.out
+        del vendor.settings[part][key]

@@ -180,6 +180,28 @@ def test_another_kind_of_seal_is_refused(make: Callable[[], Bench]) -> None:
     assert not source.holds({"kind": "another", "id": 0})
 
 
+def test_a_seal_that_still_means_something_is_adopted(make: Callable[[], Bench]) -> None:
+    """A source adopts its own seals as they are, and none of another kind or that it has not reached."""
+    ahead, behind = make(), make()
+    for bench in (ahead, ahead, behind):
+        bench.insert("acme", at(1))
+    seal = json.loads(json.dumps(ahead.source.seal()))
+    assert ahead.source.adopt(seal) == seal
+    assert behind.source.adopt(seal) is None
+    assert ahead.source.adopt({"kind": "another", "id": 0}) is None
+
+
+def test_a_seal_that_was_due_may_serve_again(make: Callable[[], Bench]) -> None:
+    """A seal for a window that was due before another seal may be that one, but never an older one."""
+    source = make().source
+    due = source.now() - timedelta(seconds=1)
+    first = source.seal(due=due)
+    second = source.seal(first, due=due)
+    assert source.holds(first)
+    assert source.holds(second)
+    source.seal(second, due=source.now() + timedelta(seconds=1))
+
+
 def test_accounts_are_told_apart_by_bytes(make: Callable[[], Bench]) -> None:
     """Accounts that look alike to a collation or as numbers get only their own records."""
     bench = make()
