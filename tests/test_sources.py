@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,13 @@ from exporter.model import Branch, Range
 from exporter.sources.memory import MemorySource
 from exporter.sources.sqlite import SqliteSource
 from tests.contracts.source import BEGIN, CONTRACT, Bench, at, ids, read, window
+from tests.postgres_bench import VARIANTS, PostgresBench, Variant, two_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from _pytest.mark import ParameterSet
 
 ROLES = Roles(id="id", time="happened", account="account")
 SCHEMA = """
@@ -126,6 +130,24 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Bench]:
 def test_contract(promise: Callable[[Callable[[], Bench]], None], make: Callable[[], Bench]) -> None:
     """Every source keeps every promise of the contract."""
     promise(make)
+
+
+def _on_postgres(name: str, promise: Callable[[Callable[[], Bench]], None]) -> ParameterSet:
+    """A promise for a variant; the one about many histories takes seconds, so one variant has it quick."""
+    promised = promise.__name__.removeprefix("test_")
+    is_slow = promised == "consecutive_windows_hold_every_record_once" and name != "xid8"
+    marks = [pytest.mark.slow] if is_slow else []
+    return pytest.param(VARIANTS[name], promise, id=f"{name}-{promised}", marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("variant", "promise"), list(itertools.starmap(_on_postgres, itertools.product(VARIANTS, CONTRACT)))
+)
+def test_postgres_contract(variant: Variant, promise: Callable[[Callable[[], Bench]], None]) -> None:
+    """PostgreSQL keeps every promise of the contract, whatever the table is like."""
+    servers = two_servers(icu=variant.icu)  # in turn: what one of them sealed, the other has not reached
+    with ExitStack() as stack:
+        promise(lambda: stack.enter_context(closing(PostgresBench(variant, next(servers)))))
 
 
 def test_a_running_transaction_holds_the_horizon_back() -> None:

@@ -1,0 +1,315 @@
+r"""Values as PostgreSQL's COPY writes them in text format, made into JSON a whole column at a time.
+
+What makes this possible (copyto.c, CopyAttributeOutText, the same in versions 13 to 18): COPY escapes the
+backslash and ``\b \f \n \r \t \v``, nothing else, and writes NULL as ``\N``. So a raw tab or line feed
+only ever separates values, every backslash begins an escape of two characters, and all of these escapes but
+``\v`` mean the same in a JSON string. A zero byte is in no value at all, so it can stand for an escaped
+backslash while other escapes are looked for.
+
+Pure: it knows no database. It must not repair a value: what JSON cannot say raises ValueError.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import b2a_base64, unhexlify
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from exporter.columns import NANOSECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from exporter.model import Scalar
+
+NULL: Final = rb"\N"
+UNREADABLE: Final = "the time is unreadable"
+_STAND_IN = b"\0"  # for an escaped backslash
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SAFE_DIGITS = 18  # every such integer has 64 bits
+
+_ESCAPES = {
+    b"\\": b"\\\\",
+    b"\b": rb"\b",
+    b"\f": rb"\f",
+    b"\n": rb"\n",
+    b"\r": rb"\r",
+    b"\t": rb"\t",
+    b"\v": rb"\v",
+}
+_MEANINGS = {escape[1:]: plain for plain, escape in _ESCAPES.items()}
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+
+_LINE_SEPARATORS = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\u2028\u2029\x85")
+_JSON_ESCAPES = (
+    *((bytes([code]), b"\\u%04x" % code) for code in range(1, 0x20) if bytes([code]) not in _ESCAPES),
+    (b'"', b'\\"'),
+    *_LINE_SEPARATORS,
+)
+_REMARKABLE = NULL + rb"\v" + b"".join(raw for raw, _ in _JSON_ESCAPES)
+_ORDINARY = bytes(code for code in range(256) if code not in _REMARKABLE)
+_JSON_WHITESPACE = (rb"\n", rb"\r", rb"\t")
+
+_BOOLEANS = {b"t": b"true", b"f": b"false", NULL: b"null"}
+_BOOLEAN_STRINGS = {b"t": b'"true"', b"f": b'"false"', NULL: b"null"}
+_NO_NUMBERS = {NULL: b"null", **{name: b'"%b"' % name for name in (b"NaN", b"Infinity", b"-Infinity")}}
+
+_ZONE = b"+00"  # every session is in UTC
+_DIGITS = b"0123456789"
+_SIGNS = b"-- ::.\t"
+_NO_TIME = b"0000-00-00 00:00:00.000000"  # there is no year 0
+_WIDTH, _WIDTH_OF_SECOND = len(_NO_TIME), len(b"0000-00-00 00:00:00")
+
+
+class Kind(StrEnum):
+    """How COPY's text of a type becomes JSON: as `to_json` has it, but for bytes and times.
+
+    Bytes become base64, timestamps six digits and a Z. INTEGER is for int2, int4 and int8, NUMBER for
+    numeric, float4 and float8, JSON for json and jsonb, and TEXT for every type that has no kind of its own.
+    The session is in UTC, with `datestyle = ISO`, `bytea_output = hex` and `extra_float_digits = 1`.
+    """
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    JSON = "json"
+    BYTES = "bytes"
+    TIMESTAMPTZ = "timestamptz"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+    TEXT = "text"
+
+
+_DAY, _SECOND_OF_DAY = rb"([0-9]{4}-[0-9]{2}-[0-9]{2})", rb" ([0-9:]{8})(?:\.([0-9]{1,6}))?"
+_FORMS = {
+    Kind.TIMESTAMPTZ: re.compile(_DAY + _SECOND_OF_DAY + re.escape(_ZONE)),
+    Kind.TIMESTAMP: re.compile(_DAY + _SECOND_OF_DAY),
+    Kind.DATE: re.compile(_DAY),
+}
+
+
+# --- Single values -----------------------------------------------------------------------------------
+
+
+def plain(value: bytes) -> bytes:
+    """What a value was before COPY escaped it."""
+    if b"\\" not in value:
+        return value
+    return _ESCAPE.sub(lambda escape: _MEANINGS.get(escape[1], escape[1]), value)
+
+
+def escaped(text: bytes) -> bytes:
+    """A text as COPY writes it."""
+    for one, escape in _ESCAPES.items():  # the backslash first
+        text = text.replace(one, escape)
+    return text
+
+
+def time_key(kind: Kind, value: bytes) -> str:
+    """A date or timestamp as ``YYYY-MM-DD HH:MM:SS.ffffff``: it sorts as time does."""
+    found = _FORMS[kind].fullmatch(value)
+    if found is None:
+        raise ValueError(UNREADABLE)
+    day, second, digits = (*(part or b"" for part in found.groups()), b"", b"")[:3]
+    return f"{day.decode()} {second.decode() or '00:00:00'}.{digits.decode():0<6}"
+
+
+def number_key(value: bytes) -> Scalar:
+    """The same for equal numbers, however many zeros they end in: 1.50, 1.5 and 1.5e0 are one.
+
+    An int if it is one of up to 18 digits, a float if one is exactly that decimal, else the digits as
+    text in fixed-point form, exactly; NaN and the infinities by their names. Each of these, cast to the
+    column's type, is the value again.
+    """
+    number = _decimal(value)
+    if not number.is_finite():
+        return value.decode()
+    digits = f"{number:f}"
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    if "." in digits:
+        return float(digits) if Decimal(repr(float(digits))) == number else digits
+    return int(digits) if len(digits) <= _SAFE_DIGITS else digits
+
+
+def number_instant(value: bytes, unit: str) -> bytes:
+    """A number of some unit since 1970 as a JSON string, rounded down to nanoseconds."""
+    numerator, denominator = _ratio(value)
+    seconds, nanoseconds = divmod(numerator * NANOSECONDS[unit] // denominator, NANOSECONDS["s"])
+    digits = b"%09d" % nanoseconds
+    return b'"%b.%b%bZ"' % (_second(seconds), digits[:6], digits[6:].rstrip(b"0"))
+
+
+def _ratio(value: bytes) -> tuple[int, int]:
+    if value.isdigit():
+        return int(value), 1
+    try:
+        return _decimal(value).as_integer_ratio()
+    except (OverflowError, ValueError) as error:  # an infinity, or NaN or NULL
+        raise ValueError(UNREADABLE) from error
+
+
+def _decimal(value: bytes) -> Decimal:
+    try:
+        return Decimal(value.decode())
+    except InvalidOperation as error:
+        raise ValueError("the value is no number") from error
+
+
+@lru_cache(maxsize=1024)  # neighbours share their second
+def _second(seconds: int) -> bytes:
+    try:
+        moment = _EPOCH + timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise ValueError(UNREADABLE) from error
+    return moment.replace(tzinfo=None).isoformat().encode()
+
+
+# --- Columns -----------------------------------------------------------------------------------------
+
+
+def require_utf8(values: Sequence[bytes]) -> None:
+    """Raise ValueError unless all values are UTF-8."""
+    try:
+        b"\t".join(values).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError("the text is not valid UTF-8") from error
+
+
+def instants(kind: Kind, values: Sequence[bytes], unit: str | None) -> list[bytes]:
+    """Each value of a time column as an RFC 3339 time in UTC; ValueError if there is one without."""
+    if unit is not None:
+        return [number_instant(value, unit) for value in values]
+    if kind is Kind.DATE:
+        return [_instant(kind, value, b"Z") for value in values]
+    joined = _canonical(kind, values)
+    if joined is None or _NO_TIME in joined:
+        raise ValueError(UNREADABLE)
+    return _quoted(joined.replace(b" ", b"T"), null=b"", mark=b"Z")
+
+
+def _texts(values: Sequence[bytes]) -> list[bytes]:
+    """Each value as a JSON string, or null."""
+    joined = b"\t".join(values)
+    # Looking for two bytes is slow: one quick pass leaves next to nothing to look through.
+    remarkable = joined.translate(None, _ORDINARY)
+    if rb"\v" in remarkable:
+        joined = joined.replace(rb"\\", _STAND_IN).replace(rb"\v", rb"\u000b").replace(_STAND_IN, rb"\\")
+    for raw, escape in _JSON_ESCAPES:
+        if raw in remarkable:
+            joined = joined.replace(raw, escape)
+    return _quoted(joined, null=NULL if NULL in remarkable else b"")
+
+
+def _json_texts(values: Sequence[bytes]) -> list[bytes]:
+    """JSON text as it stands, but for the white space between tokens that would break a line."""
+    joined = b"\t".join(values)
+    if b"\\" in joined:
+        joined = joined.replace(rb"\\", _STAND_IN).replace(NULL, b"null")
+        if b"\\" in joined:
+            for escape in _JSON_WHITESPACE:
+                joined = joined.replace(escape, b" ")
+        joined = joined.replace(_STAND_IN, b"\\")
+    if not joined.isascii():
+        for raw, escape in _LINE_SEPARATORS:
+            joined = joined.replace(raw, escape)
+    return joined.split(b"\t")
+
+
+def _quoted(joined: bytes, *, null: bytes = NULL, mark: bytes = b"") -> list[bytes]:
+    r"""Values joined by tabs, put in quotes with a mark at the end of each; ``null`` is none of them.
+
+    No text has ``"\N"`` inside: its own quotes have a backslash before them, and ``\N`` is no escape.
+    """
+    quoted = b'"' + joined.replace(b"\t", mark + b'"\t"') + mark + b'"'
+    if null:
+        quoted = quoted.replace(b'"%b%b"' % (null, mark), b"null")
+    return quoted.split(b"\t")
+
+
+def _integers(values: Sequence[bytes]) -> list[bytes]:
+    return [b"null" if value == NULL else value for value in values]
+
+
+def _numbers(values: Sequence[bytes]) -> list[bytes]:
+    return [_NO_NUMBERS.get(value, value) for value in values]
+
+
+def _booleans(words: Mapping[bytes, bytes], values: Sequence[bytes]) -> list[bytes]:
+    return [words[value] for value in values]
+
+
+def _bytes(values: Sequence[bytes]) -> list[bytes]:
+    return [b"null" if value == NULL else _base64(value) for value in values]
+
+
+def _base64(value: bytes) -> bytes:
+    if not value.startswith(rb"\\x"):
+        raise ValueError("the bytes are not in hexadecimal form")
+    return b'"%b"' % b2a_base64(unhexlify(value[3:]), newline=False)
+
+
+def _short_texts(values: Sequence[bytes]) -> list[bytes]:
+    """Texts of types whose values never need an escape."""
+    return _quoted(b"\t".join(values))
+
+
+def _timestamps(kind: Kind, values: Sequence[bytes]) -> list[bytes]:
+    """RFC 3339 with six digits; infinity, years before 1 and from 10000 on as PostgreSQL writes them."""
+    mark = b"Z" if kind is Kind.TIMESTAMPTZ else b""
+    joined = _canonical(kind, values)
+    if joined is not None:
+        return _quoted(joined.replace(b" ", b"T"), null=_NO_TIME.replace(b" ", b"T"), mark=mark)
+    usual = _FORMS[kind].fullmatch
+    return [_instant(kind, value, mark) if usual(value) else _quoted(value)[0] for value in values]
+
+
+def _instant(kind: Kind, value: bytes, mark: bytes) -> bytes:
+    return b'"%b%b"' % (time_key(kind, value).replace(" ", "T").encode(), mark)
+
+
+def _canonical(kind: Kind, values: Sequence[bytes]) -> bytes | None:
+    """Timestamps with six digits and no zone, NULL as ``_NO_TIME``, joined by tabs; None if one is odd."""
+    zone = _ZONE if kind is Kind.TIMESTAMPTZ else b""
+    joined = (b"\t".join(values) + b"\t").replace(NULL + b"\t", _NO_TIME + zone + b"\t")
+    bare = joined.replace(zone + b"\t", b"\t")[:-1]
+    if len(joined) - 1 - len(bare) != len(values) * len(zone):
+        return None
+    fixed = b"\t".join([one if len(one) == _WIDTH else _padded(one) for one in bare.split(b"\t")]) + b"\t"
+    # Widths, the place of one sign and the order of all: what is left can only be digits in their places.
+    if len(fixed) != len(values) * (_WIDTH + 1) or fixed[4 :: _WIDTH + 1].strip(b"-"):
+        return None
+    return fixed[:-1] if fixed.translate(None, _DIGITS) == _SIGNS * len(values) else None
+
+
+def _padded(bare: bytes) -> bytes:
+    return bare + b".000000" if len(bare) == _WIDTH_OF_SECOND else bare.ljust(_WIDTH, b"0")
+
+
+Conversion: TypeAlias = "Callable[[Sequence[bytes]], list[bytes]]"
+
+AS_JSON: Final[Mapping[Kind, Conversion]] = {
+    Kind.INTEGER: _integers,
+    Kind.NUMBER: _numbers,
+    Kind.BOOLEAN: partial(_booleans, _BOOLEANS),
+    Kind.JSON: _json_texts,
+    Kind.BYTES: _bytes,
+    Kind.TIMESTAMPTZ: partial(_timestamps, Kind.TIMESTAMPTZ),
+    Kind.TIMESTAMP: partial(_timestamps, Kind.TIMESTAMP),
+    Kind.DATE: _short_texts,
+    Kind.TEXT: _texts,
+}
+"""Values as the JSON they are. None of these takes an empty column."""
+
+AS_STRINGS: Final[Mapping[Kind, Conversion]] = {
+    **AS_JSON,
+    Kind.INTEGER: _short_texts,
+    Kind.NUMBER: _short_texts,
+    Kind.BOOLEAN: partial(_booleans, _BOOLEAN_STRINGS),
+    Kind.JSON: _texts,
+}
+"""Values as JSON strings, or null."""
