@@ -15,6 +15,7 @@ Imports run one way, and ``tests/test_imports.py`` holds them to it::
     pipeline -> rendering, workspace, ledger (its rules alone) -> interfaces -> model, errors
     wiring -> config, pipeline and every driver: the only module that knows one by name
     sources, formats, destinations, ledger -> interfaces, model, errors, columns (never each other)
+    sources, ledger -> libpq (how a PostgreSQL server is reached)
     schedule, keys, archive, columns -> model (pure: no clock, no network, no configuration)
 """
 

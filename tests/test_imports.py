@@ -50,11 +50,12 @@ RULES: Final = (
     Rule("keys", PURE, "pure: a name is a function of its parts, whatever the store"),
     Rule("archive", PURE, "pure: it writes lines, and knows neither record nor destination"),
     Rule("columns", PURE, "pure: every source makes blocks with it, so it knows none"),
+    Rule("libpq", ("errors",), "source and ledger reach PostgreSQL alike, and know nothing of each other"),
     Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
     Rule("formats*", (*SEAM, "formats.*"), "a format turns blocks into lines, from whatever source"),
     Rule(
         "sources*",
-        (*SEAM, "sources.pieces", "{driver}*"),
+        (*SEAM, "libpq", "sources.pieces", "{driver}*"),
         "a source knows no other source, no ledger and no destination",
     ),
     Rule(
@@ -79,7 +80,7 @@ RULES: Final = (
     Rule("ledger.memory", (*VALUES, "ledger.storage"), "a storage knows no rule, and no other storage"),
     Rule(
         "ledger.*",
-        (*VALUES, "ledger.storage", "ledger.schema", "ledger.encoding", "ledger.sql", "{driver}*"),
+        (*VALUES, "libpq", "ledger.storage", "ledger.schema", "ledger.encoding", "ledger.sql", "{driver}*"),
         "what is behind a database's rows knows no rule, and no other storage",
     ),
     Rule(
@@ -135,7 +136,7 @@ RULES: Final = (
                 "destinations.*",
                 "ledger.*",
             ),
-            *("config", *SEAM),
+            *("config", "libpq", *SEAM),
         ),
         "the one place that knows every driver stands below whatever uses it",
     ),

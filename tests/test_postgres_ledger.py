@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from exporter.errors import ConfigError, ExporterError, LedgerError, LedgerMissing
+from exporter.errors import ExporterError, LedgerError, LedgerMissing
 from exporter.ledger import postgres, postgres_connection, schema
 from exporter.ledger.postgres import (
     PostgresLedgerOptions,
@@ -24,7 +24,7 @@ from exporter.ledger.postgres import (
     create_postgres,
     migrate_postgres,
 )
-from exporter.ledger.postgres_connection import CONNECTIONS, parameters, place_of
+from exporter.ledger.postgres_connection import CONNECTIONS
 from exporter.ledger.postgres_errors import translated
 from exporter.model import LIVE_LANE, QUARANTINE_RECORDS, PlanState
 from tests.contracts.ledger import BAD, BEGIN, NAME, Subject, at, everything, seal
@@ -283,46 +283,6 @@ def test_a_ledger_is_created_by_whoever_owns_its_schema(server: Postgres, databa
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        f"postgresql://user:{SECRET}@extra@host/database",
-        f"postgresql://user:pass/{SECRET}@host/database",
-        f"postgresql://user:pass%{SECRET}@host/database",
-        f"postgresql://user:{SECRET}@[::1/database",
-        f"postgresql://user:{SECRET}/database",
-        f"postgresql://user:{SECRET}@host/database?no_such_setting={SECRET}",
-        f"postgresql://user:{SECRET}@host",
-        f"user={SECRET}",
-        f"host=host password={SECRET} no_such_setting=1",
-        f"mysql://user:{SECRET}@host/database",
-        f"postgresql:user:{SECRET}@host/database",
-        "postgresql://",
-    ],
-)
-def test_an_address_that_cannot_be_understood_is_refused_without_being_quoted(url: str) -> None:
-    """Libpq's own error would hold the password, or try to reach a part of it."""
-    options = PostgresLedgerOptions(url)
-    refused(ConfigError, lambda: PostgresStorage(options), "ledger.url cannot be understood", "%XX")
-
-
-@pytest.mark.parametrize(
-    ("url", "place"),
-    [
-        (f"postgresql://user:{SECRET}@db.internal/ledger", "postgresql://db.internal:5432/ledger"),
-        (f"postgres://user:{SECRET}@[::1]:6432/ledger?sslmode=require", "postgresql://::1:6432/ledger"),
-        ("postgresql+psycopg://a,b:6432/ledger", "postgresql://a:5432,b:6432/ledger"),
-        ("postgresql://a,b/ledger?port=6432", "postgresql://a:6432,b:6432/ledger"),
-        ("postgresql:///ledger?host=/run/postgresql", "postgresql:///ledger?host=/run/postgresql"),
-        (f"postgresql://user:{SECRET}%40%2F%3A@host/a%20b", "postgresql://host:5432/a b"),
-    ],
-)
-def test_a_place_is_shown_without_the_password(url: str, place: str) -> None:
-    options = PostgresLedgerOptions(url, password=SECRET)
-    assert place_of(parameters(options)) == place
-    assert SECRET not in repr(options)
-
-
-@pytest.mark.parametrize(
     ("change", "match", "hint"),
     [
         ({"password": "wrong"}, "password authentication failed", "correct the role or password"),
@@ -359,14 +319,6 @@ def test_tls_trusts_the_authority_that_was_named_and_no_other(tmp_path: Path) ->
         by_url = PostgresLedgerOptions(f"{url}?sslmode=verify-full")
         for distrusting in (replace(trusting, ca_file=other), replace(trusting, ca_file=None), by_url):
             refused(LedgerError, lambda o=distrusting: PostgresStorage(o), "certificate", "ledger.tls")  # type: ignore[misc]
-
-
-def test_files_of_tls_reach_libpq() -> None:
-    options = PostgresLedgerOptions("postgresql://h/d", None, "verify-ca", "/ca", "/cert", "/key")
-    told = parameters(options)
-    names = ("sslmode", "sslrootcert", "sslcert", "sslkey")
-    assert [told[name] for name in names] == ["verify-ca", "/ca", "/cert", "/key"]
-    assert not any(name in parameters(PostgresLedgerOptions("postgresql://h/d")) for name in names)
 
 
 @pytest.mark.parametrize(

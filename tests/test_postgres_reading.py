@@ -16,10 +16,9 @@ import psycopg
 import pytest
 
 from exporter.columns import Roles
-from exporter.errors import ConfigError, ExporterError, SourceBusy, SourceError, Unreadable
+from exporter.errors import ExporterError, SourceBusy, SourceError, Unreadable
 from exporter.model import Branch, Range, Window
 from exporter.sources.postgres import PostgresOptions, PostgresSource
-from exporter.sources.postgres_connection import Database
 from exporter.sources.postgres_errors import translated
 from tests.contracts.source import at, ids, read, window
 from tests.postgres import postgres_server
@@ -474,61 +473,6 @@ def source_at(url: str, **options: Any) -> PostgresSource:  # noqa: ANN401 - opt
 
 
 SECRET: Final = "hunter2"
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"postgresql://user:{SECRET}@x@host/db",
-        f"postgresql://user:x/{SECRET}@host/db",
-        f"postgresql://user:12/{SECRET}@host/db",
-        f"postgresql://user:{SECRET}/x@host:5432/db",
-        f"postgresql://user:{SECRET}%zz@host/db",
-        f"postgresql://user:x?y={SECRET}@host/db",
-        f"postgresql://host:{SECRET}/db",
-        f"postgresql://user:x@host/db?{SECRET}=1",
-        f"postgres:{SECRET}",
-        f"mysql://user:{SECRET}@host/db",
-        f"host=localhost password={SECRET}",
-        f"postgresql://[{SECRET}/db",
-    ],
-)
-def test_a_wrong_url_shows_no_secret(url: str) -> None:
-    """A URL that cannot be taken apart as meant is refused before anything of it is used or shown."""
-    with pytest.raises(ConfigError) as raised:
-        source_at(url)
-    assert SECRET not in said_by(raised.value)
-    assert "%40" in raised.value.hint or "postgresql://" in raised.value.hint
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("postgresql://u@h/d", {"host": "h", "dbname": "d", "user": "u"}),
-        ("postgres://u:p%40%2F@h:1,i:2/d", {"host": "h,i", "port": "1,2", "password": "p@/"}),
-        ("postgresql://u@[::1]:5433/d", {"host": "::1", "port": "5433"}),
-        ("postgresql://u@%2Frun%2Fpg/d", {"host": "/run/pg"}),
-        ("postgresql:///d?host=/run/pg&sslmode=disable", {"host": "/run/pg", "sslmode": "disable"}),
-        ("postgresql://h?application_name=mine", {"host": "h", "application_name": "mine"}),
-    ],
-)
-def test_urls_of_every_form(url: str, expected: dict[str, str]) -> None:
-    """A URL means what it means to libpq."""
-    database = Database(PostgresOptions(url))
-    assert {name: database._parameters.get(name) for name in expected} == expected
-
-
-def test_options_go_before_the_url() -> None:
-    """Password and TLS settings of their own replace those in the URL, and no repr shows either."""
-    options = PostgresOptions(
-        "postgresql://u:old@h/d?sslmode=disable", password=SECRET, tls_mode="verify-full"
-    )
-    parameters = Database(options)._parameters
-    assert (parameters["password"], parameters["sslmode"]) == (SECRET, "verify-full")
-    assert parameters["sslrootcert"].endswith(".crt") or parameters["sslrootcert"] in ("system", "cert.pem")
-    assert SECRET not in repr(options)
-    assert "old" not in repr(options)
-    assert SECRET not in repr(vars(source_at("postgresql://h/d", password=SECRET)))
 
 
 def test_a_wrong_password_is_not_shown(bench: PostgresBench) -> None:

@@ -6,8 +6,6 @@ between. No password may get into a message: libpq's own about a URL quote it.
 
 from __future__ import annotations
 
-import re
-import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -15,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import psycopg
 import sqlalchemy as sa
 import stamina
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
-from exporter.errors import ConfigError
+from exporter import libpq
 from exporter.ledger.postgres_errors import crowded, failed_silently, may_pass, translated, unsure
 
 if TYPE_CHECKING:
@@ -34,17 +31,7 @@ POOL_TIMEOUT_S: Final = 60
 CONNECTING_S: Final = 30.0
 """How long to go on trying while the server has no room for a connection, or is starting."""
 
-_DEFAULTS: Final[Mapping[str, Any]] = {
-    "application_name": "audit-exporter",
-    "connect_timeout": 10,
-    # A server that vanished without a word is noticed within a minute, not after the system's two hours.
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
 _OURS: Final[Mapping[str, Any]] = {
-    "client_encoding": "utf-8",
     "autocommit": True,
     "prepare_threshold": None,  # a prepared statement belongs to a session
 }
@@ -52,50 +39,22 @@ _OURS: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class PostgresLedgerOptions:
-    """Where the ledger is. ``url`` is libpq's; ``tls_mode`` one of its `sslmode`s, None: as the URL says."""
+    """Where the ledger is, as ``libpq.Server`` says."""
 
     url: str = field(repr=False)
     password: str | None = field(default=None, repr=False)
     tls_mode: str | None = None
-    ca_file: str | Path | None = None
-    cert_file: str | Path | None = None
-    key_file: str | Path | None = None
-
-
-def parameters(options: PostgresLedgerOptions) -> dict[str, Any]:
-    """What `psycopg.connect` is told; the options go before the URL. Raises ConfigError, without the URL."""
-    given = {
-        "password": options.password,
-        "sslmode": options.tls_mode,
-        "sslrootcert": options.ca_file,
-        "sslcert": options.cert_file,
-        "sslkey": options.key_file,
-    }
-    ours = {key: str(value) for key, value in given.items() if value is not None}
-    told = {**_DEFAULTS, **_parsed(options.url), **ours, **_OURS}
-    if str(told.get("sslmode", "")).startswith("verify") and "sslrootcert" not in told:
-        # The libpq of a wheel does not find the system's authorities by itself.
-        told["sslrootcert"] = ssl.get_default_verify_paths().cafile or "system"
-    return told
-
-
-def place_of(parameters: Mapping[str, Any]) -> str:
-    """The address as messages show it."""
-    hosts = str(parameters.get("host") or parameters.get("hostaddr") or "")
-    if hosts.startswith(("/", "@")):  # the folder of a Unix socket
-        return f"postgresql:///{parameters.get('dbname', '')}?host={hosts}"
-    ports = str(parameters.get("port") or "").split(",")
-    ports += ports[-1:] * hosts.count(",")  # one for all
-    named = [f"{host}:{port or 5432}" for host, port in zip(hosts.split(","), ports, strict=False)]
-    return f"postgresql://{','.join(named)}/{parameters.get('dbname', '')}"
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
 
 class Database:
     """Transactions on pooled connections. ``place`` is the address as messages show it."""
 
     def __init__(self, options: PostgresLedgerOptions) -> None:
-        told = parameters(options)
-        self.place = place_of(told)
+        told = libpq.parameters(options, "ledger")
+        self.place = libpq.place_of(told)
         self.engine = _new_engine(told)
 
     @contextmanager
@@ -167,7 +126,7 @@ class Database:
 def _new_engine(parameters: Mapping[str, Any]) -> sa.Engine:
     return sa.create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(**parameters),
+        creator=lambda: psycopg.connect(**parameters, **_OURS),
         isolation_level="AUTOCOMMIT",  # nothing is open but between our own BEGIN and COMMIT
         hide_parameters=True,  # a customer's data has no place in an error
         use_native_hstore=False,  # it would be looked for at every start
@@ -175,23 +134,4 @@ def _new_engine(parameters: Mapping[str, Any]) -> sa.Engine:
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
         pool_use_lifo=True,
-    )
-
-
-def _parsed(url: str) -> dict[str, Any]:
-    """The URL's parts. One that libpq may cut in the middle of a password is refused: it would be shown."""
-    scheme, _, rest = url.partition("://")
-    before, _, after = rest.partition("/")
-    cut = before.count("@") > 1 or "@" in after.partition("?")[0]
-    if rest and scheme.partition("+")[0] in {"postgresql", "postgres"} and not cut:
-        try:
-            parts = conninfo_to_dict(f"postgresql://{rest}")
-        except psycopg.ProgrammingError:  # not chained: it quotes the URL
-            parts = {}
-        if parts.get("dbname") and re.fullmatch(r"[0-9,]*", str(parts.get("port", ""))):
-            return parts
-    raise ConfigError(
-        "ledger.url cannot be understood as the address of a PostgreSQL database",
-        hint="write postgresql://USER@HOST/DATABASE; in a password in it, write every character but letters "
-        "and digits as %XX, or give the password as ledger.password",
     )

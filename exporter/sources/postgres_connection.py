@@ -8,8 +8,6 @@ prepared statement, no SET but SET LOCAL. It must not know what records mean.
 
 from __future__ import annotations
 
-import re
-import ssl
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,12 +16,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 import psycopg
 from psycopg import generators, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.waiting import Wait
 
-from exporter.errors import ConfigError, SourceError
+from exporter import libpq
+from exporter.errors import SourceError
 from exporter.sources.postgres_errors import translated
 
 if TYPE_CHECKING:
@@ -39,14 +38,6 @@ Row = tuple[object, ...]
 _OLDEST_VERSION = 130_000  # the first with xid8
 _MOST_IDLE = 16
 _CANCEL_TIMEOUT_S = 2.0
-_KEEPALIVE: Final = {  # a peer that vanished is noticed within a minute
-    "keepalives": "1",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "60000",
-    "application_name": "audit-exporter",
-}
 _BEGIN: Final = """
     BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'iso_8601';
@@ -75,18 +66,13 @@ _MOMENT: Final = """
         pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver)
     FROM pg_control_system()
 """
-_HOST = r"(?:\[[^\]]*\]|[^:,?\[\]]*)(?::[0-9]*)?"
-_PORTS = re.compile(rf"{_HOST}(?:,{_HOST})*(?:\?.*)?", re.DOTALL)
 _XIDS = 2**32
 _FIRST_XID = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresOptions:
-    """How a database is reached: ``url`` as libpq takes it, several hosts and Unix sockets included.
-
-    ``tls_mode`` (disable, require, verify-ca, verify-full) and the files go before what the URL says.
-    """
+    """How a database is reached, as ``libpq.Server`` says, and how long anything may take."""
 
     url: str = field(repr=False)
     password: str | None = field(default=None, repr=False)
@@ -97,7 +83,6 @@ class PostgresOptions:
     statement_timeout_s: float = 1800.0
     lock_timeout_s: float = 10.0
     seal_wait_s: float = 10.0
-    connect_timeout_s: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +195,8 @@ class Database:
     """Opens transactions; keeps a few connections for the next ones. Safe to use from several threads."""
 
     def __init__(self, options: PostgresOptions) -> None:
-        self._parameters = _parameters(options)
-        self.place = _place(self._parameters)
+        self._parameters = libpq.parameters(options, "source")
+        self.place = libpq.place_of(self._parameters)
         self._begin = _BEGIN.format(
             statement=_milliseconds(options.statement_timeout_s), lock=_milliseconds(options.lock_timeout_s)
         )
@@ -260,7 +245,7 @@ class Database:
     def connect(self) -> Connection:
         """A connection of the caller's own: nothing is read only, and nobody but the caller closes it."""
         connection: Connection = psycopg.connect(
-            make_conninfo(**{**_KEEPALIVE, **self._parameters}), autocommit=True, prepare_threshold=None
+            make_conninfo(**self._parameters), autocommit=True, prepare_threshold=None
         )
         version = connection.info.server_version
         if version < _OLDEST_VERSION:
@@ -281,57 +266,6 @@ class Database:
                     self._idle.append(connection)
                     return
         connection.close()
-
-
-def _parameters(options: PostgresOptions) -> dict[str, str]:
-    """What libpq is given."""
-    parameters = _parsed(options.url) if _is_plain(options.url) else None
-    if parameters is None:
-        raise ConfigError(
-            "source.url is not of the form postgresql://USER@HOST:5432/DATABASE",
-            hint="write characters such as @ : / ? % in a user's name or password as %40 %3A %2F %3F %25",
-        )
-    given = {
-        "password": options.password,
-        "sslmode": options.tls_mode,
-        "sslrootcert": options.ca_file or _system_authorities(options, parameters),
-        "sslcert": options.cert_file,
-        "sslkey": options.key_file,
-        "connect_timeout": options.connect_timeout_s,
-        "client_encoding": "utf8",
-    }
-    return parameters | {name: str(value) for name, value in given.items() if value is not None}
-
-
-def _parsed(url: str) -> dict[str, str] | None:
-    """None if libpq cannot: its error may quote the password, and must not even be another's context."""
-    try:
-        return {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    except psycopg.Error:
-        return None
-
-
-def _is_plain(url: str) -> bool:
-    """Whether nothing of a password that is not percent-encoded ends up in host, port or another name."""
-    scheme, _, rest = url.partition("://")
-    authority, _, path = rest.partition("/")
-    user, _, hosts = authority.rpartition("@")
-    is_encoded = "@" not in user + path.partition("?")[0] and "?" not in user
-    return scheme in ("postgresql", "postgres") and is_encoded and _PORTS.fullmatch(hosts) is not None
-
-
-def _system_authorities(options: PostgresOptions, parameters: dict[str, str]) -> str | None:
-    """The machine's own list of authorities: the libpq in the driver looks for one at a place of its own."""
-    if "sslrootcert" in parameters or not (options.tls_mode or "").startswith("verify-"):
-        return None
-    return ssl.get_default_verify_paths().cafile or "system"
-
-
-def _place(parameters: dict[str, str]) -> str:
-    """The database in words, without user and password."""
-    host = parameters.get("host") or parameters.get("hostaddr") or "the default host"
-    port = f" port {parameters['port']}" if "port" in parameters else ""
-    return f"postgresql {parameters.get('dbname') or 'default database'} on {host}{port}"
 
 
 def _composed(statement: sql.Composable) -> sql.Composed:

@@ -40,12 +40,17 @@ def _sqlite(config: Config) -> LedgerDriver:
 
 
 def _postgres(config: Config) -> LedgerDriver:
-    from exporter.ledger import postgres_connection
-    from exporter.ledger.postgres import PostgresStorage, create_postgres, migrate_postgres
+    from exporter import libpq
+    from exporter.ledger.postgres import (
+        PostgresLedgerOptions,
+        PostgresStorage,
+        create_postgres,
+        migrate_postgres,
+    )
 
-    options = postgres_connection.PostgresLedgerOptions(**connection(config.ledger))
+    options = PostgresLedgerOptions(**connection(config.ledger))
     return LedgerDriver(
-        place=postgres_connection.place_of(postgres_connection.parameters(options)),
+        place=libpq.place_of(libpq.parameters(options, "ledger")),
         open=partial(PostgresStorage, options),
         create=partial(create_postgres, options),
         migrate=partial(migrate_postgres, options),
