@@ -97,7 +97,7 @@ def _leads_to_account(condition: str) -> bool:
 
 
 def _leads_to_window(condition: str) -> bool:
-    return " = " in condition and " < " in condition and "::xid8" not in condition
+    return " = " in condition and " < " in condition
 
 
 def _leads_to_position(condition: str) -> bool:

@@ -108,8 +108,8 @@ def _position(session: Session, relation: Relation, table: Table, commit: str | 
     if commit is not None:
         column = relation.columns.get(commit)
         return commit if column is not None and column.is_position else None
-    filled = [str(name) for (name,) in session.rows(_FILLED.format(table=sql.Literal(table.oid)))]
-    return next(iter(sorted(filled, key=lambda name: name != POSITION)), None)
+    row = session.row(_FILLED.format(table=sql.Literal(table.oid)))
+    return None if row is None else str(row[0])
 
 
 def _add_position(table: Table, name: str) -> Statement:
