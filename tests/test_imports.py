@@ -29,8 +29,8 @@ ROOT: Final = Path(exporter.__file__).parent
 class Rule(NamedTuple):
     """What the modules of one kind may import of the product, and why no more.
 
-    Names are relative to `exporter`, patterns as in a shell. `{driver}` is the importing module's own
-    name up to its first underscore: a driver in several modules shares them with itself alone.
+    Names are relative to `exporter`, patterns as in a shell. `{driver}` is the importing module's package,
+    or its own name up to its first underscore: a driver in several modules shares them with itself alone.
     """
 
     modules: str
@@ -228,7 +228,7 @@ def rule_of(module: str) -> Rule:
 
 def allows(rule: Rule, module: str, imported: str) -> bool:
     """Whether a rule lets a module import this one."""
-    driver = module.partition("_")[0]
+    driver = ".".join(module.split(".")[:2]).partition("_")[0]
     return any(fnmatchcase(imported, pattern.format(driver=driver)) for pattern in rule.may)
 
 
@@ -283,7 +283,7 @@ def test_an_import_is_found_in_every_form_and_place(source: str) -> None:
     ("module", "imported"),
     [
         ("sources.sqlite", "sources.memory"),
-        ("sources.memory", "sources.sqlite_time"),
+        ("sources.memory", "sources.sqlite.time"),
         ("destinations.s3", "destinations.directory"),
         ("destinations.directory", "ledger.rules"),
         ("ledger.rules", "ledger.sql"),

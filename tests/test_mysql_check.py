@@ -10,8 +10,9 @@ import pytest
 
 from exporter.errors import SourceBusy, SourceError
 from exporter.model import Finding, Level, Range, Window
-from exporter.sources import mysql_check, mysql_prepare
 from exporter.sources.mysql import MysqlOptions, MysqlSource
+from exporter.sources.mysql import check as mysql_check
+from exporter.sources.mysql import prepare as mysql_prepare
 from tests.mariadb import mariadb_server, shared_mariadb
 from tests.mysql_tables import (
     COLUMNS,

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.sources import mysql_gaps
-from exporter.sources.mysql_gaps import Extent, Mark, Members
-from exporter.sources.mysql_seal import Patience, extended
+from exporter.sources.mysql import gaps as mysql_gaps
+from exporter.sources.mysql.gaps import Extent, Mark, Members
+from exporter.sources.mysql.seal import Patience, extended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from exporter.sources.mysql_gaps import Runs
+    from exporter.sources.mysql.gaps import Runs
 
 NOON = datetime(2026, 11, 19, 12, tzinfo=UTC)
 LONGEST = timedelta(seconds=60)

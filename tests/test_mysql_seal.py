@@ -18,9 +18,10 @@ import pytest
 
 from exporter.errors import SourceChanged
 from exporter.model import Branch, Range
-from exporter.sources import mysql_gaps, mysql_seal
 from exporter.sources.mysql import MysqlOptions, MysqlSource
-from exporter.sources.mysql_gaps import Extent
+from exporter.sources.mysql import gaps as mysql_gaps
+from exporter.sources.mysql import seal as mysql_seal
+from exporter.sources.mysql.gaps import Extent
 from tests.mariadb import mariadb_server
 from tests.mysql_tables import COLUMNS, DEADLINE_S, NOON, ROLES, Background, Table, Windows, ids, table, until
 

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
 from exporter.errors import ConfigError, MissingColumn, SourceBusy, SourceChanged, SourceError, Unreadable
 from exporter.model import Branch, Range, Window
-from exporter.sources import mysql_connection
 from exporter.sources.mysql import MysqlOptions, MysqlSource
-from exporter.sources.mysql_connection import Server, Session
-from exporter.sources.mysql_errors import translated
-from exporter.sources.mysql_options import Address
-from exporter.sources.mysql_positions import require_primary
-from exporter.sources.mysql_values import Kind, converted, shortest
+from exporter.sources.mysql import connection as mysql_connection
+from exporter.sources.mysql.connection import Server, Session
+from exporter.sources.mysql.errors import translated
+from exporter.sources.mysql.options import Address
+from exporter.sources.mysql.positions import require_primary
+from exporter.sources.mysql.values import Kind, converted, shortest
 from tests.mariadb import mariadb_server, shared_mariadb
 from tests.mysql_tables import (
     COLUMNS,

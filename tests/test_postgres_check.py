@@ -13,7 +13,9 @@ import pytest
 from exporter.columns import Roles
 from exporter.errors import SourceBusy
 from exporter.model import Level
-from exporter.sources import postgres_check, postgres_health, postgres_plans
+from exporter.sources.postgres import check as postgres_check
+from exporter.sources.postgres import health as postgres_health
+from exporter.sources.postgres import plans as postgres_plans
 from tests.contracts.source import at
 from tests.postgres import postgres_server
 from tests.postgres_bench import INDEXES, PARTITIONED, TABLE, PostgresBench, Variant

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from exporter.columns import NumberTimes, Roles
 from exporter.formats.mapping import MappedFormat, NativeFormat
 from exporter.model import Branch
-from exporter.sources import postgres_values
-from exporter.sources.postgres_copy import CopyBlock, CopyColumn, CopyLayout, Kind, blocks, key_of
+from exporter.sources.postgres import values as postgres_values
+from exporter.sources.postgres.copy import CopyBlock, CopyColumn, CopyLayout, Kind, blocks, key_of
 from tests import reference
 from tests.postgres import Postgres, postgres_binaries, postgres_server, shared_postgres, version_of
 from tests.reference import JsonText

@@ -12,8 +12,9 @@ import pytest
 from exporter.columns import Roles
 from exporter.errors import SourceBusy, SourceError
 from exporter.model import Level, Range, Statement, Window
-from exporter.sources import postgres_indexes, postgres_prepare
 from exporter.sources.postgres import PostgresOptions, PostgresSource
+from exporter.sources.postgres import indexes as postgres_indexes
+from exporter.sources.postgres import prepare as postgres_prepare
 from tests.contracts.source import at
 from tests.postgres import shared_postgres
 from tests.processes import wait_until

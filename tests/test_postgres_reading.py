@@ -19,7 +19,7 @@ from exporter.columns import Roles
 from exporter.errors import ExporterError, SourceBusy, SourceError, Unreadable
 from exporter.model import Branch, Range, Window
 from exporter.sources.postgres import PostgresOptions, PostgresSource
-from exporter.sources.postgres_errors import translated
+from exporter.sources.postgres.errors import translated
 from tests.contracts.source import at, ids, read, window
 from tests.postgres import postgres_server
 from tests.postgres_bench import (
@@ -519,7 +519,7 @@ def test_a_server_without_a_free_connection_is_busy(bench: PostgresBench) -> Non
 
 def test_an_old_server_is_refused(bench: PostgresBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server without xid8 is not read."""
-    monkeypatch.setattr("exporter.sources.postgres_connection._OLDEST_VERSION", 990_000)
+    monkeypatch.setattr("exporter.sources.postgres.connection._OLDEST_VERSION", 990_000)
     with pytest.raises(SourceError, match="is PostgreSQL") as raised:
         bench.source.now()
     assert "PostgreSQL 13 or newer" in raised.value.hint

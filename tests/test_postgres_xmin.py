@@ -14,7 +14,7 @@ from psycopg import sql
 
 from exporter.errors import SourceBusy, SourceError
 from exporter.model import Range
-from exporter.sources.postgres_seal import FIRST_XID, XIDS, xmin_after
+from exporter.sources.postgres.seal import FIRST_XID, XIDS, xmin_after
 from tests.contracts.source import at, ids, read, window
 from tests.postgres import postgres_server, shared_postgres
 from tests.postgres_bench import TABLE, PostgresBench, Variant

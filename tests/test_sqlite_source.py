@@ -18,9 +18,9 @@ from exporter.columns import Roles, TextTimes
 from exporter.errors import SourceBusy, SourceChanged, SourceError
 from exporter.model import Branch, Finding, Level, Range, Seal, Window
 from exporter.sources.sqlite import SqliteSource
-from exporter.sources.sqlite_database import translated
-from exporter.sources.sqlite_snapshot import Snapshot
-from exporter.sources.sqlite_time import sql_times
+from exporter.sources.sqlite.database import translated
+from exporter.sources.sqlite.snapshot import Snapshot
+from exporter.sources.sqlite.time import sql_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable

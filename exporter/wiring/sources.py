@@ -37,7 +37,7 @@ class SourceDriver:
 
 def _sqlite(config: Config) -> SourceDriver:
     from exporter.sources.sqlite import SqliteSource
-    from exporter.sources.sqlite_database import apply
+    from exporter.sources.sqlite.database import apply
 
     settings = config.source
     refuse_server_settings(settings, "source")
@@ -58,14 +58,14 @@ def _postgres(config: Config) -> SourceDriver:
     position: dict[str, Any] = {"commit": settings.columns.commit, "append_only": settings.append_only}
 
     def prepare() -> Sequence[Statement]:
-        from exporter.sources.postgres_prepare import statements
+        from exporter.sources.postgres.prepare import statements
 
         return statements(options, settings.table, _roles(config), settings.columns.commit)
 
     def apply(statement: Statement) -> None:
-        from exporter.sources import postgres_prepare
+        from exporter.sources.postgres import prepare
 
-        postgres_prepare.apply(_as_administrator(config, options), statement)
+        prepare.apply(_as_administrator(config, options), statement)
 
     return SourceDriver(partial(PostgresSource, options, **_records(config), **position), prepare, apply)
 
@@ -79,14 +79,14 @@ def _mysql(config: Config) -> SourceDriver:
     made = partial(MysqlSource, options, **_records(config), commit=settings.columns.commit)
 
     def prepare() -> Sequence[Statement]:
-        from exporter.sources.mysql_prepare import statements
+        from exporter.sources.mysql.prepare import statements
 
         return statements(options, settings.table, _roles(config), settings.columns.commit)
 
     def apply(statement: Statement) -> None:
-        from exporter.sources import mysql_prepare
+        from exporter.sources.mysql import prepare
 
-        mysql_prepare.apply(_as_administrator(config, options), statement)
+        prepare.apply(_as_administrator(config, options), statement)
 
     return SourceDriver(made, prepare, apply)
 

@@ -29,7 +29,7 @@ def late_forgotten() -> None:
 
 def barrier_is_xmax() -> None:
     """PostgreSQL: what lies below the snapshot's xmax counts as finished."""
-    from exporter.sources import postgres_connection
+    from exporter.sources.postgres import connection as postgres_connection
 
     text = postgres_connection._MOMENT
     postgres_connection._MOMENT = text.replace("pg_snapshot_xmin(", "pg_snapshot_xmax(")  # type: ignore[misc]
@@ -37,7 +37,7 @@ def barrier_is_xmax() -> None:
 
 def gaps_forgotten() -> None:
     """MariaDB: what has an id below the highest visible one counts as visible."""
-    from exporter.sources import mysql_seal
+    from exporter.sources.mysql import seal as mysql_seal
 
     mysql_seal._Taking.open_ones = lambda self, missing, *, is_new=False: ()  # type: ignore[method-assign] # noqa: ARG005
 

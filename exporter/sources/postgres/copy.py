@@ -1,0 +1,213 @@
+"""Rows of COPY's text format as blocks: split column by column, once, when a column is first asked for.
+
+Pure: it opens no connection and knows no SQL. A row is what COPY sends for it, its line feed included, as
+bytes: views of a driver's memory would cost half as much again, because the garbage collector counts them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from exporter.model import Branch
+from exporter.sources.postgres import values
+from exporter.sources.postgres.values import NULL, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from exporter.columns import NumberTimes, Roles
+    from exporter.model import Key, Scalar
+
+__all__ = ["CopyBlock", "CopyColumn", "CopyLayout", "CopyValues", "Kind", "blocks", "key_of"]
+
+BLOCK_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CopyColumn:
+    """A column of the COPY, and what its text means."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class CopyLayout:
+    """What the rows of one COPY look like: ``columns`` of a row in order, ``shown`` those asked for.
+
+    ``times`` says what a time column of numbers counts; None for dates and timestamps. ``valid_utf8`` is
+    False where the database does not see to it (its encoding is SQL_ASCII; the client's has to be, too, or
+    COPY itself fails at such a text): then every text is looked at.
+    """
+
+    columns: tuple[CopyColumn, ...]
+    shown: tuple[str, ...]
+    roles: Roles
+    times: NumberTimes | None = None
+    valid_utf8: bool = True
+
+    def position(self, name: str) -> int:
+        """Where in a row a column stands."""
+        return next(index for index, column in enumerate(self.columns) if column.name == name)
+
+
+class CopyValues:
+    """A column of a block. ``instants`` are those of the time column, in a branch where it is readable."""
+
+    def __init__(self, kind: Kind, layout: CopyLayout, fields: Sequence[bytes], *, is_time: bool) -> None:
+        self._kind = kind
+        self._layout = layout
+        self._fields = fields
+        self._is_time = is_time
+
+    def json(self) -> Sequence[bytes]:
+        """Each value as the JSON it is."""
+        return self._converted(values.AS_JSON[self._kind])
+
+    def strings(self) -> Sequence[bytes]:
+        """Each value as a JSON string, or null."""
+        return self._converted(values.AS_STRINGS[self._kind])
+
+    def instants(self) -> Sequence[bytes]:
+        """Each value as an RFC 3339 time; ValueError for a column, or records, without readable times."""
+        if not self._is_time:
+            raise ValueError(values.UNREADABLE)
+        times = self._layout.times
+        return values.instants(self._kind, self._fields, None if times is None else times.unit)
+
+    def _converted(self, conversion: values.Conversion) -> Sequence[bytes]:
+        if not self._fields:
+            return []
+        if not self._layout.valid_utf8:
+            values.require_utf8(self._fields)
+        return conversion(self._fields)
+
+
+class CopyBlock:
+    """A block over rows of COPY."""
+
+    def __init__(self, branch: Branch, layout: CopyLayout, rows: Sequence[bytes]) -> None:
+        self.branch = branch
+        self._layout = layout
+        self._rows = rows
+
+    def __len__(self) -> int:
+        """How many records."""
+        return len(self._rows)
+
+    @cached_property
+    def columns(self) -> Mapping[str, CopyValues]:
+        """The columns that were asked for."""
+        return {name: self._column(name) for name in self._layout.shown}
+
+    def key(self, index: int) -> Key:
+        """(time, id) of one record, as ``key_of`` makes it."""
+        return key_of(self._rows[index], self.branch, self._layout)
+
+    def id(self, index: int) -> str:
+        """The id of one record, as PostgreSQL writes it."""
+        return _text(_field(self._rows[index], self._layout, self._layout.roles.id)[0])
+
+    def slice(self, start: int, stop: int) -> CopyBlock:
+        """A part of this block."""
+        return CopyBlock(self.branch, self._layout, self._rows[start:stop])
+
+    def belongs_to(self, account: str) -> bool:
+        """Whether every record's account has exactly these bytes; COPY escapes equal texts alike."""
+        try:
+            expected = values.escaped(account.encode(errors="surrogateescape"))
+        except UnicodeEncodeError:  # half a surrogate pair: no database gave out that text
+            return False
+        return self._of(self._layout.roles.account).count(expected) == len(self)
+
+    def raw(self, index: int) -> bytes:
+        """What was read of one record, as JSON but for bytes that are not UTF-8."""
+        names = (column.name for column in self._layout.columns)
+        fields = (None if field == NULL else _text(field) for field in _split(self._rows[index]))
+        record = dict(zip(names, fields, strict=False))  # strict would be a way to fail
+        return json.dumps(record, ensure_ascii=False).encode(errors="surrogateescape")
+
+    @cached_property
+    def _fields(self) -> list[bytes]:
+        """Every value of every row, row by row: a column is a stride of it."""
+        fields = b"".join(self._rows).replace(b"\n", b"\t").split(b"\t")
+        fields.pop()  # what follows the last separator
+        if len(fields) != len(self._rows) * len(self._layout.columns):
+            raise RuntimeError("rows of COPY do not have the columns of their layout")
+        return fields
+
+    def _of(self, name: str) -> list[bytes]:
+        return self._fields[self._layout.position(name) :: len(self._layout.columns)]
+
+    def _column(self, name: str) -> CopyValues:
+        layout = self._layout
+        is_time = name == layout.roles.time and self.branch is not Branch.UNREADABLE
+        kind = layout.columns[layout.position(name)].kind
+        return CopyValues(kind, layout, self._of(name), is_time=is_time)
+
+
+def key_of(row: bytes, branch: Branch, layout: CopyLayout) -> Key:
+    """(time, id) of a row; each half, cast to its column's type, is the value again.
+
+    A date or timestamp is text, ``YYYY-MM-DD HH:MM:SS.ffffff`` in UTC, which sorts as time does; integers
+    are integers; other numbers are what ``number_key`` says; any other id is its own text. So where equal
+    ids may have different texts (citext, interval, jsonb), SQL has to compare them as text. An id that is
+    no UTF-8 is decoded with `surrogateescape`. In the branch of unreadable times the time is None.
+    """
+    identifier = _scalar(*_field(row, layout, layout.roles.id))
+    if branch is Branch.UNREADABLE:
+        return (None, identifier)
+    field, kind = _field(row, layout, layout.roles.time)
+    return (values.time_key(kind, field) if layout.times is None else _scalar(field, kind), identifier)
+
+
+def _field(row: bytes, layout: CopyLayout, name: str) -> tuple[bytes, Kind]:
+    position = layout.position(name)
+    return _split(row)[position], layout.columns[position].kind
+
+
+def blocks(
+    rows: Iterator[bytes], branch: Branch, layout: CopyLayout, max_rows: int, max_bytes: int = BLOCK_BYTES
+) -> Generator[CopyBlock, None, None]:
+    """Up to ``max_rows`` rows or about ``max_bytes`` a block, which ends only between different keys.
+
+    Takes no more than one row beyond a block before handing it over. Does not close ``rows``.
+    """
+    ahead = next(rows, None)
+    while ahead is not None:
+        piece = [ahead]
+        _fill(piece, rows, max_rows, max_bytes)
+        last = key_of(piece[-1], branch, layout)
+        while (ahead := next(rows, None)) is not None and key_of(ahead, branch, layout) == last:
+            piece.append(ahead)
+        yield CopyBlock(branch, layout, piece)
+
+
+def _fill(piece: list[bytes], rows: Iterator[bytes], max_rows: int, max_bytes: int) -> None:
+    room = max_bytes - len(piece[0])
+    if room <= 0 or max_rows <= 1:
+        return
+    for row in rows:
+        piece.append(row)
+        room -= len(row)
+        if room <= 0 or len(piece) >= max_rows:
+            return
+
+
+def _split(row: bytes) -> list[bytes]:
+    return row[:-1].split(b"\t")
+
+
+def _text(field: bytes) -> str:
+    return values.plain(field).decode(errors="surrogateescape")
+
+
+def _scalar(field: bytes, kind: Kind) -> Scalar:
+    if field == NULL:
+        raise TypeError("NULL cannot be part of a key")
+    if kind is Kind.INTEGER:
+        return int(field)
+    return values.number_key(field) if kind is Kind.NUMBER else _text(field)

@@ -1,0 +1,235 @@
+"""The records of a range as SQL, branch by branch, in one transaction's snapshot.
+
+Each branch is written so that one index serves it, and the others stay out of its way: (account, time, id)
+in its order, with no sort, for the records on time; (account, position) for late ones. Values go into SQL
+as literals, because COPY takes no parameters; psycopg quotes names and values, a query is the vendor's own.
+It must not take seals, nor see more than one snapshot.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from psycopg import sql
+
+from exporter.errors import MissingColumn
+from exporter.model import Branch
+from exporter.sources.postgres.copy import CopyColumn, CopyLayout, blocks
+from exporter.sources.postgres.relation import BYTEWISE, Column, Relation, require_columns
+from exporter.sources.postgres.seal import newly_visible, visible_at
+from exporter.sources.postgres.time import SqlTimes, literal_of
+from exporter.sources.postgres.values import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from datetime import datetime
+
+    from exporter.columns import Roles
+    from exporter.model import Key, Range, Scalar, Seal
+    from exporter.sources.postgres.connection import Session
+    from exporter.sources.postgres.copy import CopyBlock
+
+_INT8 = range(-(2**63), 2**63)
+_INT8_LENGTH = len(str(-(2**63)))
+_NEVER = sql.SQL("FALSE")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The records of one branch of a range, and what they are sorted by."""
+
+    branch: Branch
+    terms: Sequence[sql.Composable]
+    order: str
+
+
+class Snapshot:
+    """Records as one transaction sees them."""
+
+    def __init__(self, session: Session, relation: Relation, roles: Roles, times: SqlTimes) -> None:
+        self.session = session
+        self.relation = relation
+        self.times = times
+        self._roles = roles
+        self._id, self._account = relation.column(roles.id), relation.column(roles.account)
+        self._sorts = True
+
+    def layout(self, columns: Sequence[str] | None) -> CopyLayout:
+        """The columns that were asked for, in the source's order, and those that a block needs itself."""
+        there = self.relation.columns
+        if columns is not None:
+            require_columns(there, columns, MissingColumn)
+        roles = self._roles
+        shown = tuple(name for name in there if columns is None or name in columns)
+        needed = tuple(name for name in there if name in {*shown, roles.id, roles.time, roles.account})
+        return CopyLayout(
+            columns=tuple(CopyColumn(name, self._kind(there[name])) for name in needed),
+            shown=shown,
+            roles=roles,
+            times=self.times.numbers,
+            valid_utf8=self.session.valid_utf8,
+        )
+
+    def blocks(self, one: Range, layout: CopyLayout, block_rows: int) -> Generator[CopyBlock, None, None]:
+        """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
+        for branch, select in self.statements(one, layout):
+            with closing(self.session.copy(select)) as rows:
+                yield from blocks(rows, branch, layout, block_rows)
+
+    def statements(self, one: Range, layout: CopyLayout) -> Iterator[tuple[Branch, sql.Composed]]:
+        """What each branch of a range is read by; its settings are in force when it comes."""
+        what = sql.SQL(", ").join(
+            [self._shown(self.relation.columns[column.name]) for column in layout.columns]
+        )
+        for selection in self._selections(one):
+            self._let_it_sort(selection.branch is not Branch.ON_TIME)
+            select = self.relation.select(what, selection.terms)
+            yield selection.branch, select + sql.SQL("ORDER BY ") + self._order(selection)
+
+    def on_time(self, account: str, start: datetime, end: datetime, seal: Seal) -> list[sql.Composable]:
+        """An account's records in [start, end) that a seal holds."""
+        # IS TRUE keeps the planner from the index on the position: that is a whole history.
+        visible = sql.SQL("({}) IS TRUE").format(visible_at(self.session.moment, seal))
+        return [*self.of_account(account), *self.times.between(start, end), visible]
+
+    def first_on_time(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime | None:
+        """The second of an account's first record in [start, end) that a seal holds."""
+        time = self.times.column.value
+        select = self.relation.select(
+            sql.SQL("{}::text").format(time), self.on_time(account, start, end, seal)
+        )
+        row = self.session.row(select + sql.SQL("ORDER BY {} LIMIT 1").format(time))
+        return None if row is None else self.times.second(str(row[0]).encode())
+
+    def of_account(self, account: str) -> list[sql.Composable]:
+        """An account's records: a first term for an index, and one for bytes, whatever the collation."""
+        column = self._account
+        if not _is_storable(account):
+            return [_NEVER]
+        if column.kind is Kind.INTEGER:
+            return [_equal(column.value, literal_of(column, account)) if _is_int8(account) else _NEVER]
+        if column.is_uuid:
+            return [_equal(column.value, literal_of(column, account)) if _is_uuid(account) else _NEVER]
+        same_bytes = _equal(column.text, sql.Literal(account))
+        return [_equal(column.value, sql.Literal(account)), same_bytes] if column.is_text else [same_bytes]
+
+    def _selections(self, one: Range) -> Iterator[Selection]:
+        """The branches of a range that its part touches: times lie after all that is unreadable."""
+        if one.previous is not None and (one.after is None or one.after[0] is None):
+            yield self._unreadable(one, one.previous)
+        if one.last is None or one.last[0] is not None:
+            if one.previous is not None:
+                yield self._late(one, one.previous)
+            terms = self.on_time(one.account, one.window.start, one.window.end, one.seal)
+            yield Selection(Branch.ON_TIME, [*terms, *self._part(one)], "time")
+
+    def _unreadable(self, one: Range, previous: Seal) -> Selection:
+        moment = self.session.moment
+        new = [visible_at(moment, one.seal)] if one.first else newly_visible(moment, previous, one.seal)
+        terms = [*self.of_account(one.account), *new, self.times.unreadable]
+        if one.after is not None:
+            terms.append(self._compared_id(">", one.after[1]))
+        if one.last is not None and one.last[0] is None:
+            terms.append(self._compared_id("<=", one.last[1]))
+        return Selection(Branch.UNREADABLE, terms, "id")
+
+    def _late(self, one: Range, previous: Seal) -> Selection:
+        new = newly_visible(self.session.moment, previous, one.seal)
+        # IS TRUE keeps the planner from the index on the time: that is a whole history, too.
+        before = [*self.times.before(one.window.start), *self._part(one)]
+        dated = sql.SQL("({}) IS TRUE").format(sql.SQL(" AND ").join(before))
+        return Selection(Branch.LATE, [*self.of_account(one.account), *new, dated], "time")
+
+    def _part(self, one: Range) -> Iterator[sql.Composable]:
+        """Where a part begins and ends among the records that have a time."""
+        if one.after is not None and one.after[0] is not None:
+            yield self._compared_key(">", one.after)
+        if one.last is not None:
+            yield self._compared_key("<=", one.last)
+
+    def _compared_key(self, comparison: str, key: Key) -> sql.Composable:
+        time, identifier = key
+        if time is None:
+            return _NEVER if comparison == "<=" else sql.SQL("TRUE")
+        return sql.SQL("({time}, {id}) {comparison} ({key_time}, {key_id})").format(
+            time=self.times.column.value,
+            id=self._id_order,
+            comparison=sql.SQL(comparison),
+            key_time=self.times.literal(time),
+            key_id=self._id_literal(identifier),
+        )
+
+    def _compared_id(self, comparison: str, identifier: Scalar) -> sql.Composable:
+        return sql.SQL("{} {} {}").format(self._id_order, sql.SQL(comparison), self._id_literal(identifier))
+
+    def _order(self, selection: Selection) -> sql.Composable:
+        if selection.order == "id":
+            return self._id_order
+        return sql.SQL("{}, {}").format(self.times.column.value, self._id_order)
+
+    @property
+    def _id_order(self) -> sql.Composable:
+        """Ids sort as numbers, as uuids or, whatever else they are, as the bytes of their text."""
+        return self._id.value if _is_value(self._id) else self._id.text
+
+    def _id_literal(self, identifier: Scalar) -> sql.Composable:
+        if _is_value(self._id):
+            return literal_of(self._id, identifier)
+        return sql.SQL("{}{}").format(sql.Literal(str(identifier)), BYTEWISE)
+
+    def _let_it_sort(self, sorts: bool) -> None:  # noqa: FBT001 - as the setting
+        """An index that has the order is to be used: a sort would read everything before the first row."""
+        table = self.relation.table
+        if table is not None and table.in_order and sorts != self._sorts:
+            self.session.connection.execute(f"SET LOCAL enable_sort = {'on' if sorts else 'off'}")
+            self._sorts = sorts
+
+    def _shown(self, column: Column) -> sql.Composable:
+        shown = sql.SQL("{}::text").format(column.value) if self._is_cast(column) else column.shown
+        if column.name != self._roles.id or column.required:
+            return shown
+        # No part of a range can begin or end at NULL: rather no record than one that goes missing.
+        failing = sql.SQL("1 / ({} IS NOT NULL)::int").format(column.value)
+        if column.kind not in (Kind.INTEGER, Kind.NUMBER):
+            return sql.SQL("coalesce({}::text, ({})::text)").format(shown, failing)
+        return sql.SQL("coalesce({}, {})").format(shown, failing)
+
+    def _kind(self, column: Column) -> Kind:
+        return Kind.TEXT if self._is_cast(column) else column.kind
+
+    def _is_cast(self, column: Column) -> bool:
+        """Whether an id or account is compared by its text, which need not be what COPY writes (inet)."""
+        has_role = column.name in (self._roles.id, self._roles.account)
+        return has_role and not column.is_text and not _is_value(column)
+
+
+def _is_value(column: Column) -> bool:
+    return column.kind in (Kind.INTEGER, Kind.NUMBER) or column.is_uuid
+
+
+def _is_storable(text: str) -> bool:
+    """No text in a database holds a zero byte, or half a character."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_int8(account: str) -> bool:
+    """Whether it is the one text of a number that the widest integer holds."""
+    is_short = len(account) <= _INT8_LENGTH and account.removeprefix("-").isdecimal()
+    return is_short and str(int(account)) == account and int(account) in _INT8
+
+
+def _is_uuid(account: str) -> bool:
+    try:
+        return str(UUID(account)) == account
+    except ValueError:
+        return False
+
+
+def _equal(left: sql.Composable, right: sql.Composable) -> sql.Composable:
+    return sql.SQL("{} = {}").format(left, right)
