@@ -16,7 +16,7 @@ from exporter.sources.postgres import PostgresOptions, PostgresSource
 from exporter.sources.postgres import indexes as postgres_indexes
 from exporter.sources.postgres import prepare as postgres_prepare
 from tests.contracts.source import at
-from tests.postgres import shared_postgres
+from tests.postgres import postgres_server
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
@@ -97,9 +97,16 @@ class Vendor:
         self.connection.close()
 
 
+@pytest.fixture(name="server", scope="module")
+def _server() -> Iterator[Postgres]:
+    """Roles are a whole server's, and it is about one of a fixed name."""
+    with postgres_server() as server:
+        yield server
+
+
 @pytest.fixture(name="vendor")
-def _vendor() -> Iterator[Vendor]:
-    with closing(Vendor(shared_postgres())) as vendor:
+def _vendor(server: Postgres) -> Iterator[Vendor]:
+    with closing(Vendor(server)) as vendor:
         yield vendor
 
 
