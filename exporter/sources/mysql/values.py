@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pymysql.constants import FIELD_TYPE, FLAG
@@ -130,6 +131,15 @@ def _texts(values: Sequence[bytes | None]) -> Sequence[object]:
         return [None if value is None else text(value) for value in values]
 
 
+def _times(zone: str, values: Sequence[bytes | None]) -> Sequence[object]:
+    """RFC 3339: a DATETIME has no zone, a TIMESTAMP that of the session, UTC. Zero dates stay as they are."""
+    return [None if value is None else _time(value.decode(), zone) for value in values]
+
+
+def _time(value: str, zone: str) -> str:
+    return value if "-00" in value or value.startswith("0000") else value.replace(" ", "T") + zone
+
+
 def _bytes(values: Sequence[bytes | None]) -> Sequence[object]:
     return values
 
@@ -141,8 +151,8 @@ _CONVERSIONS: Final[Mapping[Kind, Convert]] = {
     Kind.DOUBLE: _doubles,
     Kind.BIT: _bits,
     Kind.DATE: _texts,
-    Kind.DATETIME: _texts,
-    Kind.TIMESTAMP: _texts,
+    Kind.DATETIME: partial(_times, ""),
+    Kind.TIMESTAMP: partial(_times, "Z"),
     Kind.TIME: _texts,
     Kind.TEXT: _texts,
     Kind.BYTES: _bytes,
