@@ -710,3 +710,18 @@ def test_the_clock_is_the_servers(bench: PostgresBench) -> None:
     there = bench.execute("SELECT clock_timestamp()")
     assert abs(bench.source.now() - there) < timedelta(seconds=5)
     assert bench.source.now().utcoffset() == timedelta(0)
+
+
+def test_a_part_behind_the_late_records_does_not_look_for_them(bench: PostgresBench) -> None:
+    """By xmin that look is a scan of the account's history, for every part of a window."""
+    begin = bench.source.seal()
+    for second in (-5, 1, 2):
+        bench.insert("acme", at(second))
+    one = Range("acme", window(0), bench.source.seal(begin), begin)
+    keys = [key for _, key, _, _ in read(bench.source, one)]
+    with bench.source._snapshot(begin, one.seal) as snapshot:
+        layout = snapshot.layout(None)
+        asked = [
+            [branch for branch, _ in snapshot.statements(replace(one, after=key), layout)] for key in keys
+        ]
+    assert asked == [[Branch.LATE, Branch.ON_TIME], [Branch.ON_TIME], [Branch.ON_TIME]]

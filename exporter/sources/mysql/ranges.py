@@ -111,7 +111,7 @@ class Snapshot:
         if previous is not None and (one.after is None or one.after[0] is None):
             yield from self._unreadable(one, previous, sealed)
         if one.last is None or one.last[0] is not None:
-            if previous is not None:
+            if previous is not None and not self._is_past_late(one):
                 yield from self._late(one, previous, sealed)
             terms = self.on_time(one.account, one.window.start, one.window.end, sealed)
             held = Members(sealed)
@@ -136,6 +136,11 @@ class Snapshot:
         part = [f"({term}) IS TRUE" for term in self._part(one)]
         terms = [*self.of_account(one.account), new, self.times.before(one.window.start), *part]
         yield Selection(Branch.LATE, terms, self._order, _new(previous, sealed))
+
+    def _is_past_late(self, one: Range) -> bool:
+        """Whether a part begins behind the late records: to find none of them may cost a whole history."""
+        after = None if one.after is None else one.after[0]
+        return after is not None and self.times.is_from(after, one.window.start)
 
     @property
     def _order(self) -> str:

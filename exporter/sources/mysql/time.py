@@ -98,6 +98,10 @@ class SqlTimes:
         number = repr(key)
         return number if isinstance(key, int) or "e" in number else f"{number}e0"
 
+    def is_from(self, key: Scalar, moment: datetime) -> bool:
+        """Whether a key's time is surely this moment or a later one; of numbers nobody asks."""
+        return self.unit is None and datetime.fromisoformat(str(key)[:19]).replace(tzinfo=UTC) >= moment
+
     def second(self, sent: object) -> datetime:
         """The whole second of a readable value."""
         return datetime.fromisoformat(self.python.instant(sent)[:19]).replace(tzinfo=UTC)

@@ -121,7 +121,7 @@ class Snapshot:
         if one.previous is not None and (one.after is None or one.after[0] is None):
             yield self._unreadable(one, one.previous)
         if one.last is None or one.last[0] is not None:
-            if one.previous is not None:
+            if one.previous is not None and not self._is_past_late(one):
                 yield self._late(one, one.previous)
             terms = self.on_time(one.account, one.window.start, one.window.end, one.seal)
             yield Selection(Branch.ON_TIME, [*terms, *self._part(one)], "time")
@@ -142,6 +142,11 @@ class Snapshot:
         before = [*self.times.before(one.window.start), *self._part(one)]
         dated = sql.SQL("({}) IS TRUE").format(sql.SQL(" AND ").join(before))
         return Selection(Branch.LATE, [*self.of_account(one.account), *new, dated], "time")
+
+    def _is_past_late(self, one: Range) -> bool:
+        """Whether a part begins behind the late records: to find none of them may cost a whole history."""
+        after = None if one.after is None else one.after[0]
+        return after is not None and self.times.is_from(after, one.window.start)
 
     def _part(self, one: Range) -> Iterator[sql.Composable]:
         """Where a part begins and ends among the records that have a time."""

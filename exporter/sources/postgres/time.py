@@ -69,6 +69,10 @@ class SqlTimes:
             return literal_of(self.column, key)
         return sql.SQL("{}::{}").format(sql.Literal(str(key)), sql.SQL(_SQL_TYPES[self.column.kind]))
 
+    def is_from(self, key: Scalar, moment: datetime) -> bool:
+        """Whether a key's time is surely this moment or a later one; of numbers nobody asks."""
+        return self.unit is None and datetime.fromisoformat(str(key)[:19]).replace(tzinfo=UTC) >= moment
+
     def second(self, copied: bytes) -> datetime:
         """The whole second of a time as COPY writes it."""
         (instant,) = instants(self.column.kind, [copied], self.unit)
