@@ -99,7 +99,12 @@ def run(
 
 @app.command()
 def backfill(
-    start: Annotated[str, typer.Option("--from", metavar="TIME", help="The range's first moment.")],
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="TIME", help="The range's first moment; UTC unless it says otherwise."
+        ),
+    ],
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="The moment after its last.")],
     config: Config = None,
     account: Annotated[str | None, typer.Option("--account", metavar="A", help="The account.")] = None,
@@ -247,7 +252,10 @@ def ledger_restored(config: Config = None) -> None:
 @ledger_app.command("accept-source")
 def ledger_accept_source(
     moment: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="When the source was still the old one.")
+        str,
+        typer.Option(
+            "--from", metavar="TIME", help="When the source was still the old one, by the clock; UTC."
+        ),
     ],
     config: Config = None,
 ) -> None:

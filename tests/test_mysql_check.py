@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
@@ -13,6 +13,8 @@ from exporter.model import Finding, Level, Range, Window
 from exporter.sources.mysql import MysqlOptions, MysqlSource
 from exporter.sources.mysql import check as mysql_check
 from exporter.sources.mysql import prepare as mysql_prepare
+from exporter.sources.mysql.privileges import rights
+from exporter.sources.mysql.relation import Table as HomeTable
 from tests.mariadb import mariadb_server, shared_mariadb
 from tests.mysql_tables import (
     COLUMNS,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.model import Statement
+    from exporter.sources.mysql.connection import Session
 
 BY_TIME: Final = "no index leads from an account to a window of time"
 BY_POSITION: Final = "no index leads from an account to its newest records"
@@ -307,3 +310,47 @@ def test_what_the_server_refuses_is_said_in_its_words(bare: Table) -> None:
     one = Statement("", f"ALTER TABLE {bare.name} ADD INDEX i (nothing)")
     with pytest.raises(SourceError, match="nothing"):
         mysql_prepare.apply(MysqlOptions(shared_mariadb().url(database())), one)
+
+
+@pytest.mark.parametrize(
+    ("schema", "name", "level"),
+    [
+        ("my app", "log", "`my app`.*"),
+        ("my app", "a.b", "`my app`.`a.b`"),
+        ("app", "a`b", "`app`.`a``b`"),
+        ("TX7", "log", "`T_7`.*"),
+        ("t_7", "log", "`t\\_7`.*"),
+        ("anything", "log", "*.*"),
+        ("app", "log", "`a%`.*"),
+    ],
+)
+def test_a_right_is_found_whatever_the_names(schema: str, name: str, level: str) -> None:
+    """Names in backticks, with dots and spaces, and the patterns that GRANT takes databases for."""
+    session = Granted([f"GRANT SELECT, INSERT (a, b), DELETE ON {level} TO `app`@`%`"])
+    found = rights(cast("Session", session), HomeTable(schema, name, "BASE TABLE", "InnoDB"))
+    assert found.too_much == ("INSERT", "DELETE")
+
+
+@pytest.mark.parametrize("level", ["`t\\_7`.*", "`other`.*", "`TX7`.`other`", "`T_7`.`log`"])
+def test_a_right_on_something_else_does_not_count(level: str) -> None:
+    """Of a single table the database is no pattern."""
+    session = Granted([f"GRANT ALL PRIVILEGES ON {level} TO `app`@`%`"])
+    assert rights(cast("Session", session), HomeTable("TX7", "log", "BASE TABLE", "InnoDB")).too_much == ()
+
+
+def test_a_users_name_is_quoted() -> None:
+    """What `prepare` prints can be run, whatever the user is called."""
+    found = rights(cast("Session", Granted([], "o'br@in@%")), HomeTable("app", "log", "BASE TABLE", "InnoDB"))
+    assert (found.user, found.grantee) == ("'o''br@in'@'%'", "'o'br@in'@'%'")
+
+
+class Granted:
+    """A session whose user has these grants."""
+
+    def __init__(self, grants: list[str], user: str = "app@%") -> None:
+        self._answers: dict[str, list[tuple[str, ...]]] = {}
+        self._answers["SELECT CURRENT_USER()"] = [(user,)]
+        self._answers["SHOW GRANTS"] = [(line,) for line in grants]
+
+    def texts(self, statement: str) -> list[tuple[str, ...]]:
+        return self._answers[statement]

@@ -663,7 +663,7 @@ def test_what_takes_too_long_is_a_finding(
     bench = new_bench(Variant(query="SELECT * FROM {table} WHERE pg_sleep(30) IS NOT NULL"))
     bench.insert("acme", at(1))
     found = list(bench.source.check(["acme"]))
-    assert [finding.subject for finding in found] == [*SUBJECTS[:-1], "records"]
+    assert [finding.subject for finding in found] == [SUBJECTS[0], "appearing", *SUBJECTS[1:-1], "records"]
     assert {finding.level for finding in found[-2:]} == {Level.WARNING}
     assert found[-1].message == "could not be looked at within 0.2 s"
     assert found[0].level is Level.OK
@@ -706,3 +706,16 @@ def test_a_check_changes_nothing_for_the_reading_after_it(bench: PostgresBench) 
     bench.source.check(["acme"])
     query = "SELECT current_setting(name) FROM unnest('{statement_timeout,enable_seqscan}'::text[]) AS name"
     assert list(bench.source.settings(query)) == [b"30min", b"on"]
+
+
+def test_a_query_or_view_is_said_to_show_records_by_inserts_alone(
+    new_bench: Callable[..., PostgresBench],
+) -> None:
+    """What makes a record of them appear otherwise would be passed over: that is said, before it happens."""
+    bench = new_bench(Variant(query="SELECT * FROM {table}"))
+    found = check(bench.source, "appearing", "acme")
+    assert found.level is Level.WARNING
+    assert "another table" in found.message
+    parted = new_bench(Variant(id="bigint DEFAULT nextval('{table}_ids')", schema=PARTITIONED + INDEXES))
+    assert "attach empty tables" in check(parted.source, "appearing", "acme").message
+    assert checks(new_bench().source, "appearing", "acme") == []

@@ -752,3 +752,27 @@ def test_a_commit_survives_the_end_of_its_server() -> None:
             subject.ledger.advance(subject.export(), LIVE_LANE, at(4), seal(1))
             server.restart("immediate")
             assert subject.standing().live.watermark == at(4)
+
+
+def test_only_a_warning_makes_a_commit_doubtful(
+    server: Postgres, database: str, storage: PostgresStorage
+) -> None:
+    """A server that goes down says so behind a commit that happened: what it only notes is no doubt."""
+    told = """
+        CREATE OR REPLACE FUNCTION audit_exporter.told() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE {} 'said at the end'; RETURN NULL; END $$;
+    """
+    execute(server, database, told.format("NOTICE"))
+    execute(
+        server,
+        database,
+        "CREATE CONSTRAINT TRIGGER told AFTER UPDATE ON audit_exporter.meta DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION audit_exporter.told()",
+    )
+    with storage.writing() as rows:
+        rows.set_ledger_id("noted")
+    with storage.reading() as rows:
+        assert rows.ledger_id() == "noted"
+    execute(server, database, told.format("WARNING"))
+    with pytest.raises(LedgerError, match="said at the end"), storage.writing() as rows:
+        rows.set_ledger_id("warned")

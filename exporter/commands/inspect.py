@@ -56,7 +56,8 @@ def check(config: Path | None, exports: list[str], *, json: bool) -> int:
             Finding(problem.export, Level.ERROR, problem.message, problem.hint) for problem in app.problems
         ]
         shared = _check_source(app, jobs)
-        own = [*_check_exports(app, jobs), *_check_destinations(jobs)]
+        is_read = not any(finding.subject == "source" for finding in shared)
+        own = [*(_check_exports(app, jobs) if is_read else ()), *_check_destinations(jobs)]
     _show_findings([*shared, *problems, *own], json=json)
     if any(finding.level is Level.ERROR for finding in shared):
         return 20

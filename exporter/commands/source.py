@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from exporter import config as configuration
 from exporter import wiring
 from exporter.errors import ExporterError
-from exporter.report.console import console, shown
+from exporter.report.console import complain, console, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +32,21 @@ def prepare(config: Path | None, *, apply: bool) -> int:
 
 
 def _apply(source: SourceDriver, statements: Sequence[Statement]) -> None:
-    """Stops at the first that fails; what was done stays done and is not asked for again."""
+    """What fails keeps nothing else from being tried; what was done stays done and is not asked for again."""
     out = console()
+    failures: list[ExporterError] = []
     for one in statements:
         out.print(f"{shown(one.reason)}: {shown(one.sql)}")
         try:
             source.apply(one)
         except ExporterError as error:
             hint = f"{error.hint}; then say it again" if error.hint else "then say it again"
-            raise type(error)(f"{one.reason}: {error.message}", hint=hint) from error
-        out.print("  done")
+            failures.append(type(error)(f"{one.reason}: {error.message}", hint=hint))
+            failures[-1].__cause__ = error
+            out.print("  failed")
+        else:
+            out.print("  done")
+    for failure in failures[1:]:
+        complain(failure)
+    if failures:
+        raise failures[0]

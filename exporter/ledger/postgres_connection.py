@@ -81,8 +81,11 @@ class Database:
             raise failed_silently(self.place)  # an error in it was swallowed: this would roll back
         warnings: list[str] = []
 
-        def note(warning: Diagnostic) -> None:
-            warnings.append(str(warning.message_primary))
+        def note(notice: Diagnostic) -> None:
+            if (
+                notice.severity_nonlocalized == "WARNING"
+            ):  # a FATAL of a server going down comes after the end
+                warnings.append(str(notice.message_primary))
 
         driver.add_notice_handler(note)
         try:

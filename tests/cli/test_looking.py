@@ -291,3 +291,23 @@ def test_settings_of_a_server_are_refused_for_a_file(vendor: Vendor) -> None:
         assert f"{part}.{key} means nothing to a SQLite file" in answer.err
         assert "a-secret" not in answer.err + answer.out
         del vendor.settings[part][key]
+
+
+def test_a_source_that_cannot_be_read_is_said_once(vendor: Vendor) -> None:
+    """`check` says what is wrong with the source once, and goes on to the destinations."""
+    vendor.settings["source"]["table"] = "no_such_table"
+    answer = vendor("check")
+    assert answer.status == 20
+    assert answer.out.count("no_such_table") == 1
+    assert "created .audit-exporter-check/" in answer.out
+
+
+def test_prepare_goes_on_behind_a_statement_that_fails(vendor: Vendor) -> None:
+    """One index that cannot be made keeps the other from nothing; the failure is said at the end."""
+    with closing(sqlite3.connect(vendor.database)) as application:
+        application.execute("DROP INDEX by_time")
+        application.execute("CREATE TABLE audit_log_by_account (id)")
+    answer = vendor("source", "prepare", "--apply")
+    assert answer.status == 20
+    assert [line for line in answer.out.splitlines() if line.startswith("  ")] == ["  failed", "  done"]
+    assert "no index leads from an account to its newest records: " in answer.err

@@ -84,6 +84,13 @@ def _positions(snapshot: Snapshot, options: MysqlOptions) -> Iterator[Finding]:
         f"positions are those of the AUTO_INCREMENT column {relation.position.name}: a seal holds all up to "
         "the highest but for those that a running statement or transaction may still fill: nothing is lost",
     )
+    if relation.home.is_view or relation.is_query:
+        message = (
+            f"a record counts from the commit of its row in {relation.home.name} on: one that the query or "
+            "view shows only later, by another table or a changed column, is lost"
+        )
+        hint = "read the table itself, or see to it that nothing but an insert makes a record appear"
+        yield Finding("appearing", Level.WARNING, message, hint)
     positions = TablePositions(session, relation.origin, options)
     if positions.sees_processes():
         message = "PROCESS shows when statements have ended: ids that were rolled back are done with at once"

@@ -56,7 +56,7 @@ def statements(
         relation = inspect(session, (table, None), database.address.database, roles, commit)
         if relation.home.is_view:
             raise _by_hand("a view", roles)
-        return [*_indexes(session, relation, roles), *_grants(session, relation.home)]
+        return [*_grants(session, relation.home), *_indexes(session, relation, roles)]
 
 
 def apply(options: MysqlOptions, statement: Statement) -> None:
@@ -86,8 +86,8 @@ def _indexes(session: Session, relation: Relation, roles: Roles) -> Iterator[Sta
 def _grants(session: Session, table: Table) -> Iterator[Statement]:
     """What a user needs to read: our own if it may do nothing else, else one that is made for it."""
     own = rights(session, table)
-    user = READER if own.too_much else own.user
-    names = {"schema": literal(table.schema), "table": literal(table.name), "user": literal(user)}
+    user, grantee = (READER, READER) if own.too_much else (own.user, own.grantee)
+    names = {"schema": literal(table.schema), "table": literal(table.name), "user": literal(grantee)}
     granted = {right for (right,) in session.texts(_GRANTED.format(**names))}
     if not granted:
         reason = (

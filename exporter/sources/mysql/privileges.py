@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from exporter.sources.mysql.connection import Session
     from exporter.sources.mysql.relation import Table
 
-_GRANT = re.compile(r"GRANT (?P<rights>.+?) ON (?P<level>\S+) TO ")
+_NAME = r"`(?:[^`]|``)*`|[^\s.`]+"
+_GRANT = re.compile(rf"GRANT (?P<rights>.+?) ON (?P<schema>{_NAME})\.(?P<table>{_NAME}) TO ")
+_WILDCARD = re.compile(r"\\(.)|([%_])")
 _COLUMNS = re.compile(r"\([^)]*\)")
 _HARMLESS: Final = frozenset(
     {
@@ -22,9 +24,13 @@ _HARMLESS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """A user, as in GRANT, and the rights that reading does not need, on the table or what it is in."""
+    """A user, and the rights that reading does not need, on the table or what it is in.
+
+    ``user`` is as SQL takes it, ``grantee`` as the information schema has it.
+    """
 
     user: str
+    grantee: str
     too_much: tuple[str, ...]
 
 
@@ -35,14 +41,29 @@ def rights(session: Session, table: Table) -> Rights:
     found: list[str] = []
     for (line,) in session.texts("SHOW GRANTS"):
         grant = _GRANT.match(line)
-        if grant and _covers(grant["level"], table):
+        if grant and _covers(_plain(grant["schema"]), _plain(grant["table"]), table):
             granted = (right.strip() for right in _COLUMNS.sub("", grant["rights"]).split(","))
             found += [right for right in granted if right not in _HARMLESS]
-    return Rights(f"'{name}'@'{host}'", tuple(dict.fromkeys(found)))
+    quoted = "@".join("'" + part.replace("\\", "\\\\").replace("'", "''") + "'" for part in (name, host))
+    return Rights(quoted, f"'{name}'@'{host}'", tuple(dict.fromkeys(found)))
 
 
-def _covers(level: str, table: Table) -> bool:
-    """Whether a right on this level holds for the table. Patterns of databases count as fitting."""
-    schema, _, name = level.replace("`", "").rpartition(".")
-    in_schema = schema in ("*", table.schema) or "%" in schema or schema.replace("\\_", "_") == table.schema
-    return in_schema and name in ("*", table.name)
+def _plain(name: str) -> str:
+    return name[1:-1].replace("``", "`") if name.startswith("`") else name
+
+
+def _covers(schema: str, name: str, table: Table) -> bool:
+    """Whether a right on this level holds for the table."""
+    if name != "*":
+        return (schema, name) == (table.schema, table.name)
+    return schema == "*" or _pattern(schema).fullmatch(table.schema) is not None
+
+
+def _pattern(schema: str) -> re.Pattern[str]:
+    """A database in a GRANT is a pattern: % and _ stand for any letters, but behind a backslash."""
+    parts, end = [], 0
+    for found in _WILDCARD.finditer(schema):
+        parts.append(re.escape(schema[end : found.start()]))
+        parts.append(re.escape(found[1]) if found[1] else {"%": ".*", "_": "."}[found[2]])
+        end = found.end()
+    return re.compile("".join([*parts, re.escape(schema[end:])]), re.DOTALL | re.IGNORECASE)

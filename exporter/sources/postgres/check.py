@@ -106,8 +106,27 @@ def _strategy(snapshot: Snapshot, rules: Rules) -> Iterator[Finding]:
         f"positions are those of the xid8 column {rules.commit}, read below the oldest running transaction: "
         "nothing can appear there any more, so nothing is lost",
     )
+    yield from _appearing(table)
     if table is not None and table.is_declared:
         yield from _filling(session, table, rules.commit)
+
+
+def _appearing(table: Table | None) -> Iterator[Finding]:
+    """What else than an insert makes a record appear, and would be passed over: its position is older."""
+    if table is None or not table.is_declared:
+        what = "a query" if table is None else f"the {table.what}"
+        message = (
+            f"a record of {what} counts from the commit of its own row on: one that shows only later, by "
+            "another table or a changed column, is lost"
+        )
+        hint = "read the table itself, or see to it that nothing but an insert makes a record appear"
+        yield Finding("appearing", Level.WARNING, message, hint)
+    elif not table.is_ordinary:
+        message = (
+            f"{table.name} is a {table.what}: attach empty tables alone, because of what is in one already "
+            "nobody can tell that it was not there before"
+        )
+        yield Finding("appearing", Level.OK, message)
 
 
 def _filling(session: Session, table: Table, commit: str) -> Iterator[Finding]:
