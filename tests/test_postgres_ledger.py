@@ -623,15 +623,16 @@ def test_who_stands_still_with_a_lock_in_hand_is_put_out(
     options: PostgresLedgerOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped process does not stop the others, and cannot write when it goes on."""
-    monkeypatch.setattr(
-        postgres, "LIMITS", {**postgres.LIMITS, "idle_in_transaction_session_timeout": "100ms"}
-    )
     with closing(PostgresStorage(options)) as stopped, closing(PostgresStorage(options)) as other:
         subject = Subject(other)
         export = subject.begin().export
 
         def stand_still() -> None:
-            with stopped.writing(NAME) as rows:
+            with ExitStack() as stack:
+                with monkeypatch.context() as short:  # for this transaction alone
+                    limit = {"idle_in_transaction_session_timeout": "300ms"}
+                    short.setattr(postgres, "LIMITS", {**postgres.LIMITS, **limit})
+                    rows = stack.enter_context(stopped.writing(NAME))
                 rows.update_export(replace(export, paused=True))
                 subject.requests.resume(NAME)  # waits until the lock is free
                 rows.open_plans(NAME)
