@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AZURITE := $(VENV)/azurite
+SERVERS := $(AZURITE)/.ready
 DEMO := demo
 
 .DEFAULT_GOAL := help
@@ -19,10 +21,10 @@ demo: $(READY) ## export a sample audit database into a folder, and show what wa
 	@echo
 	@echo "Next: $(BIN)/audit-exporter status -c $(DEMO)/audit-exporter.yaml"
 
-test: $(READY) ## pass every test
+test: $(SERVERS) ## pass every test
 	@$(BIN)/python -m pytest -n auto
 
-check: $(READY) ## format, lint, types, import rule, fast tests
+check: $(SERVERS) ## format, lint, types, import rule, fast tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -35,7 +37,7 @@ format: $(READY) ## rewrite the code in the house style
 bench: $(READY) ## time and memory of whole runs, beside a peer
 	@$(BIN)/python -m tests.bench
 
-proof: $(READY) ## the protocol's proofs at full length
+proof: $(SERVERS) ## the protocol's proofs at full length
 	@$(BIN)/python -m pytest -n auto -m proof --ignore tests/test_storm.py
 	@$(BIN)/python -m pytest -n 0 -m proof tests/test_storm.py
 	@$(BIN)/python -m tests.simulation --schedules 1000000 --jobs $$(nproc)
@@ -57,4 +59,12 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Azure's storage for tests: it is on npm alone, and Node comes with the wheel.
+$(SERVERS): tests/azurite/package-lock.json | $(READY)
+	@echo "setting up $(AZURITE) …"
+	@mkdir -p $(AZURITE)
+	@cp tests/azurite/package.json tests/azurite/package-lock.json $(AZURITE)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(AZURITE) --silent --no-audit --no-fund
 	@touch $@

@@ -31,14 +31,18 @@ from __future__ import annotations
 
 
 class ExporterError(Exception):
-    """A failure with one sentence that says what is wrong, and one that says what to do next."""
+    """A failure with one sentence that says what is wrong, and one that says what to do next.
+
+    ``fix`` is what `check` adds to them: text to copy as it is, such as a policy or a command.
+    """
 
     exit_status = 10
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", fix: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.fix = fix
 
 
 class ConfigError(ExporterError):

@@ -58,6 +58,10 @@ class Branch(StrEnum):
     ON_TIME = "on_time"
 
 
+FORMAT_VERSION: Final = 1
+"""What a reader may rely on, in every object's metadata; raised when a field goes away or changes meaning."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How records become the bytes of an object; stored with every plan and never changed for it.
@@ -135,12 +139,16 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `check`: what was looked at, what came out, and what to do about it."""
+    """One line of `check`: what was looked at, what came out, and what to do about it.
+
+    ``fix`` is text to copy as it is: a policy, a command.
+    """
 
     subject: str
     level: Level
     message: str
     hint: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from exporter.errors import (
     Stopped,
 )
 from exporter.ledger.rules import Draft, foreign_alarm, resume_hint
-from exporter.model import LIVE_LANE, Failure, LaneKind, Outcome, Package, Range, Window
+from exporter.model import FORMAT_VERSION, LIVE_LANE, Failure, LaneKind, Outcome, Package, Range, Window
 from exporter.rendering import Renderer
 from exporter.workspace import discard
 
@@ -336,5 +336,6 @@ def _package(plan: Plan, rendered: Rendered) -> Package:
         "audit-bad-records": str(content.bad),
         "audit-repeats": "yes" if plan.repeats else "no",
         "audit-content-sha256": content.content_sha256,
+        "audit-format": f"{plan.rendering.format}/{FORMAT_VERSION}",
     }
     return Package(rendered.path, plan.name, content, archive.content_type(plan.rendering.archive), metadata)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from exporter.destinations.s3 import S3Limits, S3Options, S3Secrets, S3Store
+from exporter.destinations.s3.store import S3Limits, S3Options, S3Secrets, S3Store
 from exporter.errors import DeliveryError
 from tests.contracts.object_store import ignore, package_of
 from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, shared_moto

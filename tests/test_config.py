@@ -20,15 +20,15 @@ from exporter.config import (
     Columns,
     Config,
     Defaults,
-    DirectorySettings,
     ExportSettings,
     LedgerSettings,
-    S3Settings,
     Secret,
     SourceSettings,
     Surroundings,
     parse_size,
 )
+from exporter.destinations.directory import DirectorySettings
+from exporter.destinations.s3.settings import S3Settings
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -364,8 +364,8 @@ def test_every_mistake_of_a_refused_file_is_listed(refusal: Callable[[str], list
             "line 8: exports[0].max_record: 0 bytes are not between 1B and 1GiB",
         ),
         (
-            "account: a\ndestination: {type: gcs, bucket: x}",
-            "line 8: exports[0].destination.type: 'gcs' is not 's3' or 'directory'",
+            "account: a\ndestination: {type: ftp, bucket: x}",
+            "line 8: exports[0].destination.type: 'ftp' is not 's3' or 'gcs' or 'azure' or 'directory'",
         ),
         (
             "account: a\ndestination: {bucket: x}",
@@ -531,6 +531,7 @@ def with_row(data: dict[str, Any], defaults: Defaults | None = None) -> Config:
         exports=(),
         problems=(),
         workspace=None,
+        allowed_hosts=(),
         defaults=defaults or Defaults(),
         exports_query="SELECT 1",
     )
@@ -783,7 +784,7 @@ def test_the_schema_accepts_the_example(in_schema: Callable[[str], bool]) -> Non
     [
         "{account: a}",
         "{account: 5, destination: {type: directory, path: out}}",
-        "{account: a, destination: {type: gcs, bucket: b}}",
+        "{account: a, destination: {type: ftp, bucket: b}}",
         "{account: a, destination: {type: s3, buckett: b}}",
         "{account: a, every: 4, destination: {type: directory, path: out}}",
         "{account: a, part_limit: much, destination: {type: directory, path: out}}",

@@ -11,7 +11,7 @@ import pytest
 from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.object_store import PROBE, Body, ObjectStoreDestination
-from exporter.destinations.s3 import S3Limits, S3Options, S3Secrets, S3Store
+from exporter.destinations.s3.store import S3Limits, S3Options, S3Secrets, S3Store
 from exporter.errors import ConfigError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Level
 from tests.contracts.object_store import CONTRACT, NAME, Subject, ignore, package_of

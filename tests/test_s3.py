@@ -14,8 +14,8 @@ import pytest
 import stamina
 import structlog
 
-from exporter.destinations import s3
-from exporter.destinations.s3 import S3Limits, S3Options, S3Secrets, S3Store
+from exporter.destinations.s3 import store as s3
+from exporter.destinations.s3.store import S3Limits, S3Options, S3Secrets, S3Store
 from exporter.errors import ConfigError, DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from tests.contracts.object_store import NAME, ignore, package_of
 from tests.proxy import (
@@ -208,7 +208,7 @@ def test_an_endpoint_without_a_valid_port_is_a_mistake_in_the_configuration(endp
 
 def test_nothing_heavy_is_loaded_before_the_first_put() -> None:
     code = (
-        "import sys; from exporter.destinations.s3 import S3Options, S3Store; S3Store(S3Options('b'));"
+        "import sys; from exporter.destinations.s3.store import S3Options, S3Store; S3Store(S3Options('b'));"
         "assert not {'boto3', 'botocore'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

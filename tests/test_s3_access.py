@@ -10,9 +10,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from exporter.destinations import s3_access
-from exporter.destinations.s3 import S3Options, S3Secrets, S3Store
-from exporter.destinations.s3_clients import KEPT_CLIENTS, IdleClients
+from exporter.destinations.s3 import access as s3_access
+from exporter.destinations.s3.clients import KEPT_CLIENTS, IdleClients
+from exporter.destinations.s3.store import S3Options, S3Secrets, S3Store
 from exporter.errors import ConfigError, NotSent
 from tests.contracts.object_store import ignore, package_of
 from tests.proxy import (

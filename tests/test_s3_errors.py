@@ -14,7 +14,7 @@ import pytest
 from botocore.httpsession import URLLib3Session
 from botocore.parsers import ResponseParserError
 
-from exporter.destinations.s3 import S3Limits, S3Options
+from exporter.destinations.s3.store import S3Limits, S3Options
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from tests.contracts.object_store import NAME, package_of
 from tests.proxy import (

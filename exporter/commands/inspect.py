@@ -115,7 +115,7 @@ def _check_destination(destination: Destination) -> Sequence[Finding]:
     try:
         return destination.check()
     except ExporterError as error:
-        return [Finding(destination.store, Level.ERROR, error.message, error.hint)]
+        return [Finding(destination.store, Level.ERROR, error.message, error.hint, error.fix)]
 
 
 def _listed(names: list[str]) -> str:
@@ -134,6 +134,8 @@ def _show_findings(findings: Iterable[Finding], *, json: bool) -> None:
         out.print(f"{level} {shown(finding.subject)}: {shown(finding.message)}")
         if finding.hint:
             out.print(f"        {shown(finding.hint)}")
+        for line in finding.fix.splitlines():
+            out.print(f"            {shown(line)}")
 
 
 def schema() -> int:

@@ -1,11 +1,10 @@
 """The configuration: what a file may say, how it is read, and what a person is told of a mistake in it.
 
 ``reading`` goes from a file to settings, with the help of ``yaml_lines`` and ``mistakes``; ``settings``
-says what there may be, with values in their ``notation``, time ``zones`` by name and each ``secret`` by
-reference. Only ``reading`` touches the environment. It must not know a driver, or connect to anything.
+says what there may be, and leaves a destination's settings to its driver. Only ``reading`` touches the
+environment. It must not connect to anything.
 """
 
-from exporter.config.notation import check_name, parse_duration, parse_size, parse_time
 from exporter.config.reading import (
     Config,
     ConfigProblem,
@@ -15,19 +14,18 @@ from exporter.config.reading import (
     load,
     sqlite_path,
 )
-from exporter.config.secret import Secret
 from exporter.config.settings import (
     Columns,
-    Destination,
-    DirectorySettings,
     ExportSettings,
     LedgerSettings,
-    S3Settings,
     SourceSettings,
     json_schema,
 )
-from exporter.config.surroundings import Surroundings
-from exporter.config.zones import load_zone
+from exporter.destinations.registry import Destination
+from exporter.notation.secret import Secret
+from exporter.notation.surroundings import Surroundings
+from exporter.notation.values import check_name, parse_duration, parse_size, parse_time
+from exporter.notation.zones import load_zone
 
 __all__ = [
     "Columns",
@@ -35,10 +33,8 @@ __all__ = [
     "ConfigProblem",
     "Defaults",
     "Destination",
-    "DirectorySettings",
     "ExportSettings",
     "LedgerSettings",
-    "S3Settings",
     "Secret",
     "SourceSettings",
     "Surroundings",

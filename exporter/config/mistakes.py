@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from exporter.config.notation import must_be, shown
-from exporter.config.settings import DESTINATIONS
 from exporter.config.yaml_lines import Broken
+from exporter.destinations.registry import DESTINATIONS
+from exporter.notation.values import must_be, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pydantic_core import ErrorDetails
 
-    from exporter.config.surroundings import Surroundings
     from exporter.config.yaml_lines import Loc
+    from exporter.notation.surroundings import Surroundings
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.config.mistakes import checked, key_shown
-from exporter.config.notation import shown
 from exporter.config.settings import ExportSettings, FileSettings, LedgerSettings, SourceSettings
-from exporter.config.surroundings import Surroundings
 from exporter.config.yaml_lines import HINT, line_of, read_yaml
 from exporter.errors import ConfigError
+from exporter.notation.surroundings import Surroundings
+from exporter.notation.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -58,6 +58,7 @@ class Config:
     exports: tuple[ExportSettings, ...]
     problems: tuple[ConfigProblem, ...]
     workspace: Path | None
+    allowed_hosts: tuple[str, ...]
     defaults: Defaults
     exports_query: str | None
 
@@ -97,6 +98,7 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
         exports=tuple(exports.settings),
         problems=tuple(exports.problems),
         workspace=head.workspace,
+        allowed_hosts=head.network.allow,
         defaults=exports.defaults,
         exports_query=head.exports_from.query,
     )

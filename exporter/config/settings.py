@@ -7,32 +7,25 @@ of a mistyped key all come from them. They must not read files, or look at the p
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from exporter.config.notation import (
+from exporter.destinations.registry import Destination  # noqa: TC001 - pydantic reads the annotations
+from exporter.notation.secret import Secret  # noqa: TC001 - as above
+from exporter.notation.strict import Strict
+from exporter.notation.values import (
     GIB,
+    AllowedHost,
     Bytes,
     Duration,
-    Endpoint,
     FilePath,
     Name,
-    Prefix,
     Text,
     Time,
     Zone,
     up_to,
 )
-from exporter.config.secret import Secret  # noqa: TC001 - pydantic reads the annotations
 from exporter.schedule import check_every
 
 
@@ -51,14 +44,6 @@ def _checked_grace(grace: timedelta) -> timedelta:
 def _schema_default(text: str) -> Any:  # noqa: ANN401 (what `Field` returns)
     """A default as people write it: pydantic would put PT4H into the schema."""
     return Field(json_schema_extra={"default": text})
-
-
-class Strict(BaseModel):
-    """Nothing unknown, nothing converted, nothing changed afterwards, and no input in error texts."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
 
 
 class Columns(Strict):
@@ -143,54 +128,6 @@ class LedgerSettings(Strict):
     tls: TlsSettings | None = None
 
 
-class S3Settings(Strict):
-    """A bucket of Amazon S3, or of a store that speaks its protocol."""
-
-    type: Literal["s3"]
-    bucket: Text
-    prefix: Prefix = ""
-    region: Text | None = None
-    endpoint_url: Endpoint | None = None
-    path_style: bool = False
-    """Bucket in the path instead of the host name, as many stores other than Amazon's want it."""
-    access_key_id: Secret | None = None
-    secret_access_key: Secret | None = None
-    session_token: Secret | None = None
-    role_arn: Text | None = None
-    """The customer's role to assume."""
-    external_id: Secret | None = None
-    kms_key: Text | None = None
-    ca_file: FilePath | None = None
-    """Certificates to trust for the endpoint, as a PEM file."""
-
-    @model_validator(mode="after")
-    def _whole_credentials(self) -> Self:
-        message = ""
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            message = "needs both `access_key_id` and `secret_access_key`, or neither"
-        elif self.session_token and not self.access_key_id:
-            message = "has a `session_token` without `access_key_id` and `secret_access_key`"
-        elif self.external_id and not self.role_arn:
-            message = "has an `external_id` without the `role_arn` that it belongs to"
-        if message:
-            raise ValueError(message)
-        return self
-
-
-class DirectorySettings(Strict):
-    """A folder, as a destination of its own or one that something else ships."""
-
-    type: Literal["directory"]
-    path: FilePath
-    prefix: Prefix = ""
-
-
-Destination = Annotated[S3Settings | DirectorySettings, Field(discriminator="type")]
-DESTINATIONS: dict[str, type[BaseModel]] = {
-    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(Destination)[0])
-}
-
-
 class DefaultSettings(Strict):
     """What `defaults:` may give to every export that does not say otherwise."""
 
@@ -223,6 +160,14 @@ class ExportSettings(DefaultSettings):
     destination: Destination
 
 
+class NetworkSettings(Strict):
+    """Which addresses this program may talk to, beyond the public ones over https."""
+
+    allow: tuple[AllowedHost, ...] = ()
+    """Hosts that exports may name although they are private, or spoken to over http: `minio.internal`,
+    `10.0.0.5:9000`, `*.blob.core.windows.net`."""
+
+
 class ExportsFrom(Strict):
     """Where further exports come from: files beside this one, or rows of the source."""
 
@@ -241,8 +186,9 @@ class FileSettings(Strict):
     source: SourceSettings
     ledger: LedgerSettings
     defaults: DefaultSettings = Field(default_factory=DefaultSettings)
-    exports: list[object] = []
+    exports: list[object] = Field(default_factory=list)
     exports_from: ExportsFrom = Field(default_factory=ExportsFrom)
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
     workspace: FilePath | None = None
     """Where archives are written before they are delivered; the system's folder for it by default."""
 
@@ -257,7 +203,7 @@ class FileSettings(Strict):
 class _WholeFile(FileSettings):
     """The configuration of audit-exporter."""
 
-    exports: list[ExportSettings] = []  # type: ignore[assignment]  # the schema alone, never an instance
+    exports: list[ExportSettings] = Field(default_factory=list)  # type: ignore[assignment]  # the schema alone, never an instance
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Where packages go: the portable object store, and one driver for each kind of storage.
 
-``object_store`` may be imported by drivers; a driver never imports another driver, nor anything above.
-The driver for S3 is ``s3``; ``s3_access``, ``s3_clients``, ``s3_errors`` and ``s3_options`` are parts of it.
+``object_store`` holds the rules that are the same for all; ``s3``, ``gcs``, ``azure``, ``directory`` and
+``memory`` are drivers below it, each with settings of its own, which ``registry`` lists. A driver never
+imports another driver, nor anything above. ``dry_run`` stands in front of a destination.
 """

@@ -15,16 +15,19 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from exporter.destinations.object_store import changed, opened, prove_create_only
+from exporter.destinations.object_store import ObjectStoreSettings, changed, opened, prove_create_only
 from exporter.errors import ConfigError, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Finding, Level, Receipt
+from exporter.notation.values import FilePath  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from exporter.destinations.object_store import Driver
     from exporter.model import Package
+    from exporter.network.guard import Guard
 
 CHUNK_BYTES = 1 << 20
 MAX_COMPONENT_BYTES = 255  # of every file system in use; one that is missing cannot be asked
@@ -51,6 +54,18 @@ LINK_HINTS = HINTS | {
     errno.EMLINK: NO_LINKS,
     errno.EXDEV: "keep the whole directory on one file system: a hard link cannot lead to another",
 }
+
+
+class DirectorySettings(ObjectStoreSettings):
+    """A folder, as a destination of its own or one that something else ships."""
+
+    type: Literal["directory"]
+    path: FilePath
+
+    def open(self, guard: Guard) -> Driver:
+        """The driver. Raises ConfigError."""
+        del guard  # a folder has no address
+        return DirectoryStore(self.path)
 
 
 class DirectoryStore:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import secrets
 import time
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,14 @@ from exporter.errors import ConfigError, DeliveryError, NotSent, ObjectExists, R
 from exporter.interfaces import ObjectStore
 from exporter.keys import account_folder, normal_prefix, object_name
 from exporter.model import Content, Finding, Level, Package, Stamp
+from exporter.notation.strict import Strict
+from exporter.notation.values import Prefix  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from exporter.model import Receipt
+    from exporter.network.guard import Guard
 
 MAX_METADATA_BYTES = 2048  # S3's limit, the lowest of all stores
 RENDER_AGAIN = "leave the workspace to this program alone; the next run renders the archive again"
@@ -42,6 +46,21 @@ class Driver(ObjectStore, Protocol):
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one; raises ConfigError if it cannot tell."""
         ...
+
+
+class ObjectStoreSettings(Strict, ABC):
+    """What a configuration says of a place in an object store, whatever the kind."""
+
+    type: str
+    prefix: Prefix = ""
+    """What every object's name begins with."""
+
+    @abstractmethod
+    def open(self, guard: Guard) -> Driver:
+        """The driver for the store, without its prefix; it opens no connection. Raises ConfigError.
+
+        The driver lets ``guard`` see every address that a customer chose, here and before each request.
+        """
 
 
 class ObjectStoreDestination:
@@ -206,7 +225,8 @@ def _second_put(store: ObjectStore, package: Package) -> Finding:
 
 def _failed_probe(store: ObjectStore, error: DeliveryError) -> Finding:
     """A finding names its store as its subject; an error, which has none, does it in its message."""
-    return Finding(store.name, Level.ERROR, error.message.removeprefix(f"{store.name} "), error.hint)
+    message = error.message.removeprefix(f"{store.name} ")
+    return Finding(store.name, Level.ERROR, message, error.hint, error.fix)
 
 
 def _probe_package(name: str) -> Package:

@@ -19,6 +19,7 @@ from exporter.formats import compile_format, presets
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
 from exporter.model import Rendering
+from exporter.network.guard import Guard
 from exporter.pipeline import Job, Pipeline
 from exporter.wiring.destinations import Destinations
 from exporter.wiring.ledgers import ledger_of
@@ -126,7 +127,7 @@ def _with_rows(config: Config, source: Source) -> tuple[Config, ConfigProblem | 
 
 def _make_jobs(config: Config, *, dry_run: bool) -> tuple[list[Job], list[ConfigProblem]]:
     """A job for each export that can have one, and the problems of those that cannot."""
-    destinations = Destinations(_dry if dry_run else _as_it_is)
+    destinations = Destinations(Guard(config.allowed_hosts), _dry if dry_run else _as_it_is)
     jobs: list[Job] = []
     problems: list[ConfigProblem] = []
     for export in config.exports:

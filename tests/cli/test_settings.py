@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from exporter.cli import app
-from exporter.destinations.s3 import S3Store
+from exporter.destinations.s3.store import S3Store
 from tests.command_line import START, Vendor
 
 CANARY = "hunter2canary"

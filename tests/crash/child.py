@@ -29,7 +29,7 @@ PRELOADED = (
     "exporter.commands.deliver",
     "exporter.commands.manage",
     "exporter.destinations.directory",
-    "exporter.destinations.s3",
+    "exporter.destinations.s3.store",
     "exporter.ledger.postgres",
     "exporter.ledger.sqlite",
     "exporter.report.run",
@@ -100,7 +100,7 @@ def serve() -> None:
     """Answer requests until there are no more."""
     for module in PRELOADED:
         __import__(module)
-    from exporter.destinations import s3_access
+    from exporter.destinations.s3 import access as s3_access
 
     s3_access.session().client("s3", region_name="us-east-1")  # parsed once: 100 ms
     gc.freeze()  # a collection in a fork would copy all of this
@@ -167,7 +167,7 @@ def _redirect(life: Life) -> None:
 
 def _limit_parts() -> None:
     """Uploads in parts from a size on that a test can afford."""
-    from exporter.destinations.s3 import S3Limits, S3Store
+    from exporter.destinations.s3.store import S3Limits, S3Store
 
     defaults = S3Store.__init__.__kwdefaults__
     assert defaults is not None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from exporter.destinations.directory import DirectoryStore
-from exporter.destinations.s3 import S3Store
+from exporter.destinations.s3.store import S3Store
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
 from exporter.pipeline import Pipeline

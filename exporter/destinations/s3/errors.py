@@ -14,7 +14,7 @@ from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-    from exporter.destinations.s3_options import S3Options
+    from exporter.destinations.s3.options import S3Options
 
 UNKNOWN_CODES = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout"}
 UNKNOWN_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}

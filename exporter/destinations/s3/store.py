@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import stamina
 
 from exporter.destinations.object_store import Body, changed, opened, prove_create_only
-from exporter.destinations.s3_access import Access
-from exporter.destinations.s3_errors import put_failed, sdk_errors
-from exporter.destinations.s3_options import S3Limits, S3Options, S3Secrets
+from exporter.destinations.s3.access import Access
+from exporter.destinations.s3.errors import put_failed, sdk_errors
+from exporter.destinations.s3.options import S3Limits, S3Options, S3Secrets
 from exporter.errors import DeliveryError, NotSent, OutcomeUnknown
 from exporter.model import Receipt
 

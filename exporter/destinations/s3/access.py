@@ -13,9 +13,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from exporter.destinations.object_store import Body
-from exporter.destinations.s3_clients import IdleClients
-from exporter.destinations.s3_errors import CREDENTIALS_HINT, access_failed, sdk_errors
-from exporter.destinations.s3_options import S3Secrets
+from exporter.destinations.s3.clients import IdleClients
+from exporter.destinations.s3.errors import CREDENTIALS_HINT, access_failed, sdk_errors
+from exporter.destinations.s3.options import S3Secrets
 from exporter.errors import ConfigError, DeliveryError, NotSent
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
-    from exporter.destinations.s3_options import S3Options
+    from exporter.destinations.s3.options import S3Options
 
 CONNECT_TIMEOUT_S = 5
 SHORTEST_SECRET = 8  # below it are test servers' keys, such as `test`, which any word may hold

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import core_schema
 
-from exporter.config.surroundings import surroundings_of
 from exporter.errors import ConfigError
+from exporter.notation.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,3 +96,8 @@ class Secret:
             for key in ("env", "file")
         )
         return {"anyOf": [text, *references]}
+
+
+def revealed(secret: Secret | None) -> str | None:
+    """The value, if there is a secret. Raises ConfigError as `reveal` does."""
+    return None if secret is None else secret.reveal()

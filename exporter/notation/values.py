@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
-from exporter.config.surroundings import surroundings_of
-from exporter.config.zones import load_zone
 from exporter.errors import ConfigError
 from exporter.keys import normal_prefix
+from exporter.notation.surroundings import surroundings_of
+from exporter.notation.zones import load_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,6 +173,13 @@ def _checked_endpoint(url: str) -> str:
     return url
 
 
+def _checked_host(host: str) -> str:
+    if not re.fullmatch(r"(\*\.)?[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", host):
+        message = f"{shown(host)} is no host like 'minio.internal', '10.0.0.5:9000' or '*.example.com'"
+        raise ValueError(message)
+    return host.lower()
+
+
 def _in_folder(value: object, info: ValidationInfo) -> Path:
     if isinstance(value, Path):
         return value
@@ -186,6 +193,7 @@ Name = Annotated[Text, AfterValidator(_checked_name)]
 Zone = Annotated[Text, AfterValidator(_in_words(_checked_zone))]
 Prefix = Annotated[str, AfterValidator(normal_prefix)]
 Endpoint = Annotated[Text, AfterValidator(_checked_endpoint)]
+AllowedHost = Annotated[Text, AfterValidator(_checked_host)]
 FilePath = Annotated[
     Path, BeforeValidator(_in_folder), WithJsonSchema({"type": "string", "minLength": 1, "format": "path"})
 ]

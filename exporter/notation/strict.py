@@ -1,0 +1,13 @@
+"""What every settings model is: strict, frozen, and silent about the values it refuses."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """Nothing unknown, nothing converted, nothing changed afterwards, and no input in error texts."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
