@@ -173,7 +173,9 @@ def pyproject() -> Manifest:
 
 def runbook() -> str:
     """What a person reads, and copies from."""
-    return "\n".join((DEPLOY / name).read_text() for name in ("RUNBOOK.md", "sqlite/README.md"))
+    return "\n".join(
+        (DEPLOY / name).read_text() for name in ("RUNBOOK.md", "sqlite/README.md", "identity/README.md")
+    )
 
 
 def shell_blocks() -> list[str]:
@@ -428,6 +430,30 @@ def test_a_ledger_on_a_volume_outlives_its_pods_and_brings_them_together(
     (term,) = template["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert term["topologyKey"] == "kubernetes.io/hostname"
     assert term["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+# --- Who the exporter is in the clouds -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["gcp-federation", "azure"])
+def with_identity(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deploy/ as its README says to change it for that."""
+    deploy = tmp_path_factory.mktemp("identity") / "deploy"
+    shutil.copytree(DEPLOY, deploy)
+    with (deploy / "site" / "kustomization.yaml").open("a") as site:
+        site.write(f"components:\n  - ../identity/{request.param}\n")
+    return deploy
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_an_identity_reaches_every_pod_and_changes_nothing_else(with_identity: Path, folder: str) -> None:
+    """Every manifest still fits the schemas, and has one token or one label more."""
+    for before, after in zip(rendered(folder), rendered(folder, with_identity), strict=True):
+        kubernetes_validate.validate(after, OLDEST_KUBERNETES, strict=True)
+        expected = {"volumes", "volumeMounts", "identity/use"}
+        is_run = after["kind"] in {"CronJob", "Job"}
+        assert bool(differences(before, after)) is is_run
+        assert differences(before, after) <= expected
 
 
 # --- The image ---------------------------------------------------------------------------------
