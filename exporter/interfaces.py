@@ -190,6 +190,9 @@ class Destination(Protocol):
     store: str
     """The store's canonical name, as attempts record it."""
 
+    endpoint: str
+    """What hangs when it does: the server that the store shares with others, else the store alone."""
+
     prefix: str
     """What object names here begin with; empty or ending in a slash."""
 

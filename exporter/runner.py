@@ -15,7 +15,7 @@ from exporter.outcome import Report, Trouble
 from exporter.turns import Means, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from exporter.ledger.rules import Standing
@@ -29,20 +29,27 @@ class Runner(Means):
         """Deliver all that is due at ``now``. Never raises for what goes wrong: the report says it."""
         report = Report()
         try:
-            due = self._due(jobs, now, lane_id, report)
+            standings = self.ledger.standings()
         except LedgerError as error:
             report.error = Trouble.of(error)
             return report
+        due = self._due(jobs, standings, now, lane_id, report)
         self.observer.started(len(due))
         if due:
-            turns = Turns(self, due, now, lane_id, report)
+            turns = Turns(self, due, now, lane_id, report, standings)
             turns.run()
             self._note_unfinished(turns.waiting(), now, lane_id, report)
         return report
 
-    def _due(self, jobs: Iterable[Job], now: datetime, lane_id: str, report: Report) -> list[Job]:
+    def _due(
+        self,
+        jobs: Iterable[Job],
+        standings: Mapping[str, Standing],
+        now: datetime,
+        lane_id: str,
+        report: Report,
+    ) -> list[Job]:
         """The exports with something to do, the one that is furthest behind first."""
-        standings = self.ledger.standings()
         due: list[tuple[datetime, str, Job]] = []
         for job in jobs:
             standing = standings.get(job.name)

@@ -1,13 +1,14 @@
 """How a run's work is shared out: exports take turns, a step each, rendering and uploading side by side.
 
 An export that catches up a year, or whose store is slow, holds back nobody: each has one step under way
-at most, uploads have threads of their own, and no store gets all of them.
+at most, uploads have threads of their own, and ``places`` keeps some of them free of trouble.
 """
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from exporter.errors import (
     Conflict,
     Defect,
     ExporterError,
+    ExportError,
     LedgerError,
     NotSent,
     OutcomeUnknown,
@@ -25,14 +27,15 @@ from exporter.errors import (
 )
 from exporter.outcome import Trouble
 from exporter.pipeline import Delivered, Held, Moved, Ready
+from exporter.places import Places
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime, timedelta
 
     from exporter.interfaces import Clock
-    from exporter.ledger.rules import Ledger
+    from exporter.ledger.rules import Ledger, Standing
     from exporter.outcome import Report
     from exporter.pipeline import Job, Pipeline
 
@@ -42,7 +45,13 @@ RETRIES_S: Final = (1.0, 5.0)
 """Pauses before another attempt in the same run, when the last one may have met a passing fault."""
 
 PATIENCE_S: Final = 20.0
-"""An attempt that took longer met no passing fault."""
+"""An attempt that took longer met no passing fault: it hung."""
+
+CONNECT_PATIENCE_S: Final = 4.0
+"""The same for one that sent nothing: time-outs of connections are 5 s."""
+
+MOST_HUNG: Final = 64
+"""After so many attempts that hung, a run leaves exports in trouble to the next one: it has to end."""
 
 OVERTAKEN_S: Final = 0.5
 """How long to leave an export alone that another run moves faster than this one."""
@@ -84,7 +93,7 @@ class Settings:
     """How much at a time, and for how long. ``budget`` ends the starting of new work.
 
     ``uploads`` bounds the archives in the workspace as well, and so does ``workspace_bytes``, checked
-    before each rendering. One store gets at most half of them, so that a slow one leaves room.
+    before each rendering; uploads that are slow may take up as much again.
     """
 
     workers: int
@@ -110,29 +119,40 @@ class Means:
 class Turns:
     """One run's state: who is next, what is under way, what came of it."""
 
-    def __init__(self, means: Means, due: list[Job], now: datetime, lane_id: str, report: Report) -> None:
+    def __init__(
+        self,
+        means: Means,
+        due: list[Job],
+        now: datetime,
+        lane_id: str,
+        report: Report,
+        standings: Mapping[str, Standing],
+    ) -> None:
+        settings = means.settings
         self._means = means
         self._now = now
         self._lane_id = lane_id
         self._report = report
-        self._queue = deque(due)
+        self._begun = standings.keys()
+        failed = {name for name, standing in standings.items() if standing.export.failure}
+        self._places = Places(settings.uploads, settings.workspace_bytes, due, failed)
         self._later: list[tuple[float, Job]] = []
         self._tries: dict[str, int] = {}
         self._pending: dict[Future[Any], Callable[[Future[Any]], None]] = {}
         self._rendering = 0
-        self._by_store: Counter[str] = Counter()
-        self._held_bytes = 0
+        self._hung = 0
         self._overtaken: Counter[str] = Counter()
         self._put_off: list[Job] = []
-        budget = means.settings.budget
-        self._deadline = None if budget is None else time.monotonic() + budget.total_seconds()
+        self._deadline = (
+            None if settings.budget is None else time.monotonic() + settings.budget.total_seconds()
+        )
 
     def run(self) -> None:
         """Take turns until nothing is due, the time is up, or nothing can run."""
         settings = self._means.settings
         with (
             ThreadPoolExecutor(settings.workers, thread_name_prefix="render") as render,
-            ThreadPoolExecutor(settings.uploads, thread_name_prefix="upload") as upload,
+            ThreadPoolExecutor(2 * settings.uploads, thread_name_prefix="upload") as upload,
         ):
             while True:
                 self._start(render, upload)
@@ -143,7 +163,7 @@ class Turns:
 
     def waiting(self) -> list[Job]:
         """The exports whose turn did not come any more."""
-        return [*self._queue, *(job for _, job in self._later), *self._put_off]
+        return [*self._places.waiting(), *(job for _, job in self._later), *self._put_off]
 
     @property
     def _over(self) -> bool:
@@ -153,31 +173,35 @@ class Turns:
     def _start(self, render: Executor, upload: Executor) -> None:
         """Keep the renderers busy, as long as there is room for their archives."""
         moment = time.monotonic()
-        self._queue.extend(job for at, job in self._later if at <= moment)
+        for at, ready in self._later:
+            if at <= moment:
+                self._places.wait(ready)
         self._later = [(at, job) for at, job in self._later if at > moment]
-        while not self._over and self._has_room() and (job := self._next()) is not None:
+        while not self._over and self._rendering < self._means.settings.workers:
+            if (job := self._places.next(moment)) is None:
+                break
+            if self._hung >= MOST_HUNG and self._places.in_trouble(job) and job.name in self._begun:
+                self._leave_out(job)
+                continue
             self._rendering += 1
-            self._by_store[job.destination.store] += 1
             future = render.submit(self._means.pipeline.prepare, job, self._now, self._lane_id)
             self._pending[future] = partial(self._prepared, job, upload)
 
-    def _has_room(self) -> bool:
-        settings = self._means.settings
-        return (
-            self._rendering < settings.workers
-            and len(self._pending) < settings.uploads
-            and self._held_bytes < settings.workspace_bytes
-        )
+    def _leave_out(self, job: Job) -> None:
+        """Not even try an export that, as far as one can tell, only adds to what hangs.
 
-    def _next(self) -> Job | None:
-        """The first in the queue whose store has a place for it."""
-        places = max(1, self._means.settings.uploads // 2)
-        for _ in range(len(self._queue)):
-            job = self._queue.popleft()
-            if self._by_store[job.destination.store] < places:
-                return job
-            self._queue.append(job)
-        return None
+        One that has not begun is tried: it begins by that, and has its records from then on.
+        """
+        self._places.leave(job)
+        error = ExportError(
+            f"left to the next run: {self._hung} uploads hung in this one",
+            hint=f"to try it at once, run: audit-exporter run --export {shlex.quote(job.name)}",
+        )
+        if not self._places.has_failed(job):
+            self._fail(job, error)
+        elif job.name not in self._report.failing:  # what the ledger says of it already is more to the point
+            self._report.failing[job.name] = Trouble.of(error)
+            self._means.observer.failed(job, error)
 
     def _wait_for_later(self) -> bool:
         """Sleep until the next retry; False when there is none, or no time for it."""
@@ -187,28 +211,35 @@ class Turns:
         return True
 
     def _collect(self) -> None:
-        """Wait for something to end, but no longer than until the next retry, and take it in."""
-        soonest = min((at for at, _ in self._later), default=None)
+        """Wait for something to end, but no longer than until somebody may go on, and take it in."""
+        soonest = self._soonest()
         timeout = None if soonest is None else max(0.0, soonest - time.monotonic())
         done, _ = wait(self._pending, timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done:
             self._pending.pop(future)(future)
 
+    def _soonest(self) -> float | None:
+        """When somebody may go on although nothing ended: a retry, or a place that a slow upload leaves."""
+        moments = [at for at, _ in self._later]
+        can_start = self._rendering < self._means.settings.workers and not self._over
+        if can_start and (slow_at := self._places.slow_at()) is not None:
+            moments.append(slow_at)
+        return min(moments, default=None)
+
     def _prepared(self, job: Job, upload: Executor, future: Future[Ready | Moved | None]) -> None:
         self._rendering -= 1
         step = self._result(job, future)
         if isinstance(step, Ready) and not self._over:
-            self._held_bytes += step.package.content.archive_bytes
-            self._pending[upload.submit(self._deliver, step)] = partial(
-                self._delivered, step, time.monotonic()
-            )
+            moment = time.monotonic()
+            self._places.upload(job, step.package.content.archive_bytes, moment)
+            self._pending[upload.submit(self._deliver, step)] = partial(self._delivered, step, moment)
             return
-        self._by_store[job.destination.store] -= 1
+        self._places.leave(job)
         if isinstance(step, Ready):
             step.discard()  # the plan stays open: the next run renders the same object again
             self._put_off.append(job)
         elif isinstance(step, Moved):
-            self._queue.append(job)
+            self._places.wait(job)
         elif future.exception() is None:
             self._means.observer.finished(job)
 
@@ -218,8 +249,7 @@ class Turns:
 
     def _delivered(self, ready: Ready, started: float, future: Future[Delivered | Held | None]) -> None:
         job = ready.job
-        self._by_store[job.destination.store] -= 1
-        self._held_bytes -= ready.package.content.archive_bytes
+        self._places.leave(job)
         ready.discard()
         answer = self._result(job, future)
         if isinstance(answer, Held):
@@ -227,18 +257,23 @@ class Turns:
         elif isinstance(answer, Delivered):
             self._tries.pop(job.name, None)
             self._report.failing.pop(job.name, None)
+            self._places.succeeded(job)
             self._report.add(job.name, answer, list_object=self._means.settings.list_objects)
             self._means.observer.delivered(job, answer)
-            self._queue.append(job)
+            self._places.wait(job)
         elif future.exception() is None:
-            self._queue.append(job)  # another process was first
+            self._places.wait(job)  # another process was first
 
     def _held(self, job: Job, held: Held, took_s: float) -> None:
         tries = self._tries.get(job.name, 0)
-        # A store that hung until the time was up is not asked again in this run: the others wait for its end.
-        passing = isinstance(held.error, (OutcomeUnknown, NotSent)) and took_s < PATIENCE_S
+        nobody_answered = isinstance(held.error, (OutcomeUnknown, NotSent))
+        patience_s = CONNECT_PATIENCE_S if isinstance(held.error, NotSent) else PATIENCE_S
+        hung = nobody_answered and took_s >= patience_s
+        self._hung += hung
+        self._places.failed(job, hung=hung)
         self._report.failing[job.name] = Trouble.of(held.error)
-        if passing and tries < len(RETRIES_S):
+        # Where it hung until the time was up, it is not asked again in this run, which would take as long.
+        if nobody_answered and not hung and tries < len(RETRIES_S):
             self._tries[job.name] = tries + 1
             self._later.append((time.monotonic() + RETRIES_S[tries], job))
         else:

@@ -94,6 +94,7 @@ class Vendor:
             "ledger": {"url": "sqlite:///ledger.db"},
             "defaults": {"every": "24h", "grace": "0s", "start": rfc3339(START)},
             "workspace": "work",
+            "network": {"allow": ["127.0.0.1"]},  # where the servers of tests are, mostly over http
             "exports": [],
         }
 

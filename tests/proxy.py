@@ -111,9 +111,10 @@ def proxy_before(
     script: Callable[[Request], Fault | None] = no_fault,
     *,
     tls: ssl.SSLContext | None = None,
+    make: Callable[[str, Callable[[Request], Fault | None]], Proxy] = Proxy,
 ) -> Iterator[Proxy]:
-    """A running proxy on a free port."""
-    proxy = Proxy(upstream, script)
+    """A running proxy on a free port; ``make`` is for one that answers some requests by itself."""
+    proxy = make(upstream, script)
     server = _Server(("127.0.0.1", 0), _handler(proxy))
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)

@@ -10,6 +10,7 @@ import typer
 
 from exporter.cli import app
 from exporter.config import json_schema
+from exporter.destinations.registry import DESTINATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +22,9 @@ def written(text: str) -> str:
     """The README with its generated parts as they should be."""
     text = _replaced(text, "settings", _settings("DefaultSettings", "an export, or of `defaults`"))
     text = _replaced(text, "source settings", _settings("SourceSettings", "`source`"))
+    for kind, model in DESTINATIONS.items():
+        table = _settings(model.__name__, f"`destination`, `type: {kind}`")
+        text = _replaced(text, f"{kind} settings", table)
     return _replaced(text, "commands", _commands())
 
 
@@ -34,13 +38,14 @@ def _settings(model: str, of_what: str) -> Iterator[str]:
     yield f"| Setting of {of_what} | Default | |"
     yield "|---|---|---|"
     for name, one in json_schema()["$defs"][model]["properties"].items():
-        yield f"| `{name}` | {_default(one)} | {one.get('description', '')} |"
+        if "const" not in one:  # the `type`, which is in the heading
+            yield f"| `{name}` | {_default(one)} | {' '.join(one.get('description', '').split())} |"
 
 
 def _default(one: dict[str, Any]) -> str:
     value = one.get("default")
     shown = str(value).lower() if isinstance(value, bool) else value
-    return "" if value is None else f"`{shown}`"
+    return "" if value in (None, "", []) else f"`{shown}`"
 
 
 def _commands() -> Iterator[str]:

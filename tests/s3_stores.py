@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from exporter.destinations.s3.store import S3Limits, S3Options, S3Secrets, S3Store
+from exporter.destinations.s3 import store as s3
+from exporter.destinations.s3.settings import S3Settings
+from exporter.destinations.s3.store import S3Limits, S3Store
 from exporter.errors import DeliveryError
+from exporter.network.guard import Guard
 from tests.contracts.object_store import ignore, package_of
 from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, shared_moto
 
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from tests.proxy import Fault, Proxy, Request
 
 MIB = 1 << 20
-KEYS = S3Secrets(ACCESS_KEY_ID, SECRET_ACCESS_KEY)
+KEYS = {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
+NO_KEYS = {"access_key_id": None, "secret_access_key": None}
+LOOPBACK = Guard(["127.0.0.1"])
 IN_PARTS = S3Limits(multipart_bytes=6 * MIB, part_bytes=5 * MIB)
 LARGE = hashlib.shake_256(b"large").digest(6 * MIB + 1)
 KEY_ARN = "arn:aws:kms:us-east-1:111122223333:key/0d9f"
@@ -32,13 +37,25 @@ ROLE_ARN = "arn:aws:iam::123456789012:role/customer"
 CANARY = "canary+secret/value="
 
 
-def new_bucket_behind(proxy: Proxy) -> S3Options:
+def settings_of(bucket: str, **more: object) -> S3Settings:
+    return S3Settings.model_validate({"type": "s3", "bucket": bucket, **more})
+
+
+def with_(settings: S3Settings, **changes: object) -> S3Settings:
+    """The same, changed, and as strictly read as a configuration."""
+    return S3Settings.model_validate({**dict(settings), **changes})
+
+
+def new_bucket_behind(proxy: Proxy, **more: object) -> S3Settings:
     """A bucket that no other test has."""
-    return S3Options(shared_moto().new_bucket(), REGION, proxy.url, path_style=True)
+    place: dict[str, object] = {"region": REGION, "endpoint_url": proxy.url, "path_style": True}
+    return settings_of(shared_moto().new_bucket(), **place, **KEYS, **more)
 
 
-def store_of(options: S3Options, secrets: S3Secrets = KEYS, limits: S3Limits = IN_PARTS) -> S3Store:
-    return S3Store(options, lambda: secrets, limits=limits)
+def store_of(settings: S3Settings, limits: S3Limits = IN_PARTS, guard: Guard = LOOPBACK) -> S3Store:
+    """A store that was seen to refuse a second completion, as it is after its first large object."""
+    s3._COMPLETES_ONCE[settings.store_name] = True
+    return S3Store(settings, guard, limits=limits)
 
 
 def put(store: S3Store, folder: Path, data: bytes = b"PK...") -> None:

@@ -58,7 +58,8 @@ exports:
     timezone: America/New_York
     destination: {type: s3, bucket: acme-audit, prefix: vendor, region: us-east-1,
                   role_arn: "arn:aws:iam::123456789012:role/audit",
-                  external_id: {env: ACME_EXTERNAL_ID}, kms_key: alias/audit}
+                  external_id: {env: ACME_EXTERNAL_ID},
+                  kms_key: "arn:aws:kms:us-east-1:123456789012:key/0d9f"}
   - {account: local, destination: {type: directory, path: ./out}}
 exports_from: {files: exports.d/*.yaml}
 """
@@ -550,6 +551,21 @@ def test_an_account_that_is_no_unicode_text_is_refused() -> None:
 
 
 # --- Secrets ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["tok-n", "tok-n\n", "tok-n\r\n"])
+def test_a_line_break_at_the_end_is_no_part_of_a_secret(tmp_path: Path, written: str) -> None:
+    (tmp_path / "token").write_bytes(written.encode())
+    assert Secret(str(tmp_path / "token"), "file").reveal() == "tok-n"
+    assert Secret("TOKEN", "env", {"TOKEN": written}).reveal() == "tok-n"
+
+
+def test_what_is_no_name_of_a_variable_is_not_shown_as_one(problem: Callable[[str], str]) -> None:
+    """Some people write the secret itself there."""
+    export = "account: a\ndestination: {type: s3, bucket: b, role_arn: r, external_id: {env: s3+cr/et=}}"
+    told = problem(export)
+    assert "must be text, {env: NAME} or {file: PATH}" in told
+    assert "cr/et" not in told
 
 
 def test_a_secret_is_read_anew_at_every_call_without_its_last_newline(tmp_path: Path) -> None:

@@ -11,19 +11,27 @@ import pytest
 from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.object_store import PROBE, Body, ObjectStoreDestination
-from exporter.destinations.s3.store import S3Limits, S3Options, S3Secrets, S3Store
+from exporter.destinations.s3.store import S3Store
 from exporter.errors import ConfigError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Level
+from tests.azure_stores import azure_before, creating_subject
+from tests.azurite import shared_azurite
 from tests.contracts.object_store import CONTRACT, NAME, Subject, ignore, package_of
+from tests.gcs_server import gcs_server, shared_gcs
+from tests.gcs_stores import plain_store
 from tests.proxy import Fault as ProxyFault
 from tests.proxy import proxy_before, s3_error
-from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, shared_moto
+from tests.s3_stores import IN_PARTS, LOOPBACK, new_bucket_behind
+from tests.servers import new_certificate, shared_moto
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from exporter.destinations.s3.settings import S3Settings
     from exporter.model import Package, Receipt
+    from tests.gcs_server import Gcs
 
 MIB = 1 << 20
 
@@ -43,25 +51,64 @@ def directory(folder: Path) -> Iterator[Subject]:
 
 
 def s3(folder: Path) -> Iterator[Subject]:
-    moto = shared_moto()
-    bucket, client = moto.new_bucket(), moto.s3()
-    with proxy_before(moto.url) as proxy:
-        options = S3Options(bucket, REGION, proxy.url, path_style=True)
-        store = S3Store(
-            options,
-            lambda: S3Secrets(ACCESS_KEY_ID, SECRET_ACCESS_KEY),
-            limits=S3Limits(multipart_bytes=6 * MIB, part_bytes=5 * MIB),
-        )
+    with proxy_before(shared_moto().url) as proxy:
+        yield s3_subject(new_bucket_behind(proxy), folder)
+
+
+def s3_https(folder: Path) -> Iterator[Subject]:
+    authority, tls = new_certificate(folder)
+    with proxy_before(shared_moto().url, tls=tls) as proxy:
+        yield s3_subject(new_bucket_behind(proxy, ca_file=authority), folder)
+
+
+def s3_subject(settings: S3Settings, folder: Path) -> Subject:
+    bucket, client = settings.bucket, shared_moto().s3()
+    return Subject(
+        S3Store(settings, LOOPBACK, limits=IN_PARTS),
+        lambda name: client.get_object(Bucket=bucket, Key=name)["Body"].read(),
+        lambda: {found["Key"] for found in client.list_objects_v2(Bucket=bucket).get("Contents", [])},
+        folder,
+        large_bytes=11 * MIB,
+    )
+
+
+def gcs(folder: Path) -> Iterator[Subject]:
+    yield from _gcs(shared_gcs(), folder)
+
+
+def gcs_https(folder: Path) -> Iterator[Subject]:
+    authority, tls = new_certificate(folder)
+    with gcs_server(tls) as server:
+        yield from _gcs(server, folder, tls, authority)
+
+
+def _gcs(
+    server: Gcs, folder: Path, tls: ssl.SSLContext | None = None, ca_file: Path | None = None
+) -> Iterator[Subject]:
+    with plain_store(server, tls, ca_file) as (store, bucket):
         yield Subject(
             store,
-            lambda name: client.get_object(Bucket=bucket, Key=name)["Body"].read(),
-            lambda: {found["Key"] for found in client.list_objects_v2(Bucket=bucket).get("Contents", [])},
+            lambda name: server.objects(bucket)[name].data,
+            lambda: set(server.objects(bucket)),
             folder,
-            large_bytes=11 * MIB,
         )
 
 
-@pytest.fixture(params=[memory, directory, s3], ids=lambda make: make.__name__)
+def azure(folder: Path) -> Iterator[Subject]:
+    with azure_before(shared_azurite()) as proxy:
+        yield creating_subject(proxy, folder)
+
+
+def azure_https(folder: Path) -> Iterator[Subject]:
+    authority, tls = new_certificate(folder)
+    with azure_before(shared_azurite(), tls=tls) as proxy:
+        yield creating_subject(proxy, folder, ca_file=authority)
+
+
+@pytest.fixture(
+    params=[memory, directory, s3, s3_https, gcs, gcs_https, azure, azure_https],
+    ids=lambda make: make.__name__,
+)
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     yield from request.param(tmp_path)
 
@@ -167,8 +214,7 @@ def test_check_finds_a_store_that_replaces_objects() -> None:
         return ProxyFault(without=frozenset({"if-none-match"}))
 
     with proxy_before(moto.url, ignore_conditions) as proxy:
-        options = S3Options(moto.new_bucket(), REGION, proxy.url, path_style=True)
-        store = S3Store(options, lambda: S3Secrets(ACCESS_KEY_ID, SECRET_ACCESS_KEY))
+        store = S3Store(new_bucket_behind(proxy), LOOPBACK)
         (finding,) = ObjectStoreDestination(store, "").check()
     assert finding.level is Level.ERROR
     assert finding.message.startswith("the store ignores If-None-Match")
@@ -204,10 +250,7 @@ def test_check_names_the_store_that_fails_once_as_its_subject(
     moto = shared_moto()
     with proxy_before(moto.url) as proxy:
         proxy.script = lambda _request: fault if len(proxy.seen) == failing_put - 1 else None
-        store = S3Store(
-            S3Options(moto.new_bucket(), REGION, proxy.url, path_style=True),
-            lambda: S3Secrets(ACCESS_KEY_ID, SECRET_ACCESS_KEY),
-        )
+        store = S3Store(new_bucket_behind(proxy), LOOPBACK)
         (finding,) = ObjectStoreDestination(store, "").check()
         probe = proxy.seen[0].path.split("/", maxsplit=2)[2]
     assert (finding.level, finding.subject) == (Level.ERROR, store.name)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from exporter import turns
+from exporter import places, turns
 from exporter.errors import (
     Conflict,
     ExporterError,
@@ -45,7 +45,7 @@ RENDERING = Rendering("native", None)
 
 
 def job(name: str, store: str = "store") -> Job:
-    destination = SimpleNamespace(store=store, prefix="")
+    destination = SimpleNamespace(store=store, endpoint=store.rpartition("@")[2], prefix="")
     return Job(
         name=name,
         account=name,
@@ -257,6 +257,97 @@ def test_a_slow_store_leaves_room_for_the_others() -> None:
     script = Script({one.name: ["object"] for one in (*slow, *healthy)}, uploads)
     report = Bench([*slow, *healthy], script).run()
     assert (report.objects, report.exit_status) == (40, 0)
+
+
+@pytest.mark.parametrize("how", ["share an endpoint", "failed last time", "are slow"])
+def test_stores_that_hang_leave_room_for_the_others(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them there are, each a bucket of its own and all of them first in line."""
+    hanging_store = "s3://{}@minio" if how == "share an endpoint" else "s3://{}"
+    hanging = [job(f"a{number}", hanging_store.format(number)) for number in range(12)]
+    healthy = [job(f"b{number}", f"s3://healthy-{number}") for number in range(20)]
+    left, done = {one.name for one in healthy}, threading.Event()
+
+    def hang(_: Ready) -> object:
+        assert done.wait(10), left
+        return Held(OutcomeUnknown("timed out"), NOW)
+
+    def note(ready: Ready) -> object:
+        left.discard(ready.job.name)
+        if not left:
+            done.set()
+        return success(ready)
+
+    if how == "are slow":
+        monkeypatch.setattr(places, "SLOW_S", 0.01)
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.0)
+    uploads: dict[str, Callable[[Ready], object]] = {one.name: hang for one in hanging}
+    uploads |= {one.name: note for one in healthy}
+    bench = Bench(
+        [*hanging, *healthy], Script({one.name: ["object"] for one in (*hanging, *healthy)}, uploads)
+    )
+    if how == "failed last time":
+        for one in hanging:
+            bench.ledger.fail(one.name, "timed out", "")
+    report = bench.run()
+    assert (report.objects, len(report.failing)) == (20, 12)
+
+
+def test_a_run_ends_although_everything_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After enough time-outs the exports in trouble are left to the next run, which says so of each."""
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(turns, "MOST_HUNG", 3)
+    monkeypatch.setattr(places, "HANGS", 2)
+    hanging = [job(f"{number}", f"s3://{number}@minio") for number in range(20)]
+    script = Script(
+        {one.name: ["object"] * 2 for one in (*hanging, job("well"))},
+        {one.name: lambda _: Held(OutcomeUnknown("timed out"), NOW) for one in hanging},
+    )
+    bench = Bench([*hanging, job("well")], script, Settings(workers=1, uploads=4))
+    report = bench.run()
+    assert len(report.failing) == 20
+    assert 3 <= len([name for name in script.prepared if name != "well"]) <= 6  # those that were under way
+    assert (report.objects, report.unfinished, report.exit_status) == (2, set(), 10)
+    left = [name for name, trouble in report.failing.items() if "left to the next run" in trouble.message]
+    assert len(left) >= 14
+    standing = bench.ledger.standing(left[0])
+    assert standing is not None
+    assert standing.export.failure is not None  # so that the next run knows, too
+    assert bench.observer.failures.count(left[0]) == 1
+
+
+def test_what_the_ledger_says_of_an_export_stays_when_it_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "MOST_HUNG", 0)
+    bench = Bench([job("a")], Script({"a": ["object"]}))
+    bench.ledger.fail("a", "the key was revoked", "grant it again")
+    report = bench.run()
+    standing = bench.ledger.standing("a")
+    assert standing is not None
+    assert standing.export.failure is not None
+    assert standing.export.failure.message == "the key was revoked"
+    assert "left to the next run" in report.failing["a"].message
+
+
+def test_a_store_that_is_back_catches_up_in_turns_with_the_others() -> None:
+    """Its first delivery ends its trouble; nobody waits until it is through, nor does it wait for anybody."""
+    jobs = [job("back", "s3://back"), job("other", "s3://other")]
+    script = Script({"back": ["object"] * 6, "other": ["object"] * 6})
+    bench = Bench(jobs, script, Settings(workers=1, uploads=1))
+    bench.ledger.fail("back", "no such bucket", "")
+    assert bench.run().objects == 12
+    first = script.prepared.index("back")
+    assert first <= 3
+    assert script.prepared[first : first + 4].count("back") == 2
+
+
+def test_a_connection_that_timed_out_is_not_tried_again_in_the_same_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "CONNECT_PATIENCE_S", 0.0)
+    script = Script({"a": ["object"] * 3}, {"a": lambda _: Held(NotSent("connect timed out"), NOW)})
+    assert Bench([job("a")], script).run().exit_status == 10
+    assert script.prepared == ["a"]
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown("cut"), NotSent("no route")])

@@ -7,16 +7,19 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import botocore.exceptions as boto
 import pytest
 import stamina
 import structlog
+from pydantic import ValidationError
 
 from exporter.destinations.s3 import store as s3
-from exporter.destinations.s3.store import S3Limits, S3Options, S3Secrets, S3Store
-from exporter.errors import ConfigError, DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
+from exporter.destinations.s3.store import S3Limits, S3Store
+from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
+from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, ignore, package_of
 from tests.proxy import (
     LOSE_ANSWER,
@@ -29,8 +32,10 @@ from tests.proxy import (
     s3_error,
 )
 from tests.s3_stores import (
+    IN_PARTS,
     KEY_ARN,
     LARGE,
+    LOOPBACK,
     MIB,
     answering,
     failed_put,
@@ -38,8 +43,10 @@ from tests.s3_stores import (
     is_part,
     new_bucket_behind,
     put,
+    settings_of,
     sha256_base64,
     store_of,
+    with_,
 )
 from tests.servers import (
     REGION,
@@ -51,6 +58,8 @@ from tests.servers import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporter.destinations.s3.settings import S3Settings
 
 
 @pytest.fixture
@@ -65,7 +74,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def options(proxy: Proxy) -> S3Options:
+def settings(proxy: Proxy) -> S3Settings:
     return new_bucket_behind(proxy)
 
 
@@ -80,32 +89,32 @@ def no_waiting() -> Iterator[None]:
 
 
 def test_a_put_is_one_conditional_request_with_a_checksum(
-    options: S3Options, proxy: Proxy, moto: Moto, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, moto: Moto, tmp_path: Path
 ) -> None:
-    receipt = store_of(options).put(package_of(tmp_path, b"PK..."), ignore)
+    receipt = store_of(settings).put(package_of(tmp_path, b"PK..."), ignore)
     (request,) = proxy.seen
-    assert (request.method, request.path) == ("PUT", f"/{options.bucket}/{NAME}")
+    assert (request.method, request.path) == ("PUT", f"/{settings.bucket}/{NAME}")
     assert request.headers["if-none-match"] == "*"
     assert request.headers["x-amz-checksum-sha256"] == sha256_base64(b"PK...")
     assert request.headers["content-type"] == "application/zip"
     assert request.headers["x-amz-meta-plan"] == "p1"
     assert "x-amz-server-side-encryption" not in request.headers
-    stored = moto.s3().head_object(Bucket=options.bucket, Key=NAME, ChecksumMode="ENABLED")
+    stored = moto.s3().head_object(Bucket=settings.bucket, Key=NAME, ChecksumMode="ENABLED")
     assert stored["ChecksumSHA256"] == sha256_base64(b"PK...")
     assert stored["Metadata"] == {"plan": "p1"}
     assert stored["ETag"].strip('"') == receipt.etag
 
 
-def test_a_versioned_bucket_names_the_version(options: S3Options, moto: Moto, tmp_path: Path) -> None:
-    moto.s3().put_bucket_versioning(Bucket=options.bucket, VersioningConfiguration={"Status": "Enabled"})
-    receipt = store_of(options).put(package_of(tmp_path, b"x"), ignore)
-    assert receipt.version == moto.s3().head_object(Bucket=options.bucket, Key=NAME)["VersionId"]
+def test_a_versioned_bucket_names_the_version(settings: S3Settings, moto: Moto, tmp_path: Path) -> None:
+    moto.s3().put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+    receipt = store_of(settings).put(package_of(tmp_path, b"x"), ignore)
+    assert receipt.version == moto.s3().head_object(Bucket=settings.bucket, Key=NAME)["VersionId"]
 
 
 def test_a_large_object_goes_in_parts_and_only_its_completion_is_conditional(
-    options: S3Options, proxy: Proxy, moto: Moto, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, moto: Moto, tmp_path: Path
 ) -> None:
-    put(store_of(options), tmp_path, LARGE)
+    put(store_of(settings), tmp_path, LARGE)
     begin, *parts, completion = proxy.seen
     assert begin.headers["x-amz-meta-plan"] == "p1"
     assert begin.headers["content-type"] == "application/zip"
@@ -116,7 +125,7 @@ def test_a_large_object_goes_in_parts_and_only_its_completion_is_conditional(
     assert [request.headers.get("if-none-match") for request in proxy.seen] == [None, None, None, "*"]
     assert is_completion(completion)
     assert completion.body.count(b"<ChecksumSHA256>") == 2
-    assert moto.s3().get_object(Bucket=options.bucket, Key=NAME)["Body"].read() == LARGE
+    assert moto.s3().get_object(Bucket=settings.bucket, Key=NAME)["Body"].read() == LARGE
 
 
 def test_the_threshold_is_64_mib_in_parts_of_16() -> None:
@@ -124,16 +133,16 @@ def test_the_threshold_is_64_mib_in_parts_of_16() -> None:
 
 
 @pytest.mark.parametrize("size", [6 * MIB - 1, 6 * MIB])
-def test_parts_begin_at_the_threshold(size: int, options: S3Options, proxy: Proxy, tmp_path: Path) -> None:
-    put(store_of(options), tmp_path, LARGE[:size])
+def test_parts_begin_at_the_threshold(size: int, settings: S3Settings, proxy: Proxy, tmp_path: Path) -> None:
+    put(store_of(settings), tmp_path, LARGE[:size])
     assert any(map(is_part, proxy.seen)) is (size == 6 * MIB)
 
 
 @pytest.mark.parametrize("data", [b"small", LARGE], ids=["at once", "in parts"])
 def test_a_kms_key_goes_with_every_object(
-    data: bytes, options: S3Options, proxy: Proxy, tmp_path: Path
+    data: bytes, settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
-    put(store_of(replace(options, kms_key=KEY_ARN)), tmp_path, data)
+    put(store_of(with_(settings, kms_key=KEY_ARN)), tmp_path, data)
     headers = proxy.seen[0].headers
     assert headers["x-amz-server-side-encryption"] == "aws:kms"
     assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == KEY_ARN
@@ -141,36 +150,38 @@ def test_a_kms_key_goes_with_every_object(
 
 
 def test_the_bucket_is_in_the_host_name_unless_path_style_is_asked_for(
-    options: S3Options, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: S3Settings, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve = socket.getaddrinfo
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda _host, *args, **more: resolve("127.0.0.1", *args, **more)
     )
+    guard = Guard(["s3.example.com", f"{settings.bucket}.s3.example.com"])
     endpoint = proxy.url.replace("127.0.0.1", "s3.example.com")
-    proxy.script = answering(Fault(forward=False, answer=Answer(200)))
+    proxy.script = answering(Fault(forward=False, answer=Answer(200, headers={"ETag": '"1"'})))
     for path_style in (False, True):
-        put(store_of(replace(options, endpoint_url=endpoint, path_style=path_style)), tmp_path)
+        elsewhere = with_(settings, endpoint_url=endpoint, path_style=path_style)
+        put(store_of(elsewhere, guard=guard), tmp_path)
     host = endpoint.removeprefix("http://")
     assert [(seen.headers["host"], seen.path) for seen in proxy.seen] == [
-        (f"{options.bucket}.{host}", f"/{NAME}"),
-        (host, f"/{options.bucket}/{NAME}"),
+        (f"{settings.bucket}.{host}", f"/{NAME}"),
+        (host, f"/{settings.bucket}/{NAME}"),
     ]
 
 
 def test_progress_counts_bytes_on_the_wire_once_although_they_are_read_to_be_signed_and_sent_again(
-    options: S3Options, proxy: Proxy, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     failures = iter([s3_error(500, "InternalError")])
     proxy.script = lambda request: next(failures, None) if is_part(request) else None
     sent: list[int] = []
-    store_of(options).put(package_of(tmp_path, LARGE), sent.append)
+    store_of(settings).put(package_of(tmp_path, LARGE), sent.append)
     assert sum(sent) == len(LARGE)
     assert len(sent) > 10
 
 
 @pytest.mark.parametrize(
-    ("settings", "name"),
+    ("more", "name"),
     [
         ({}, "s3://b"),
         ({"region": "eu-west-1"}, "s3://b"),
@@ -186,8 +197,8 @@ def test_progress_counts_bytes_on_the_wire_once_although_they_are_read_to_be_sig
         ({"endpoint_url": "https://amazonaws.com.example.com"}, "s3://b@amazonaws.com.example.com"),
     ],
 )
-def test_all_spellings_of_a_bucket_have_one_name(settings: dict[str, Any], name: str) -> None:
-    assert S3Store(S3Options("b", **settings)).name == name
+def test_all_spellings_of_a_bucket_have_one_name(more: dict[str, Any], name: str) -> None:
+    assert settings_of("b", **more).store_name == name
 
 
 @pytest.mark.parametrize(
@@ -201,14 +212,14 @@ def test_all_spellings_of_a_bucket_have_one_name(settings: dict[str, Any], name:
     ],
 )
 def test_an_endpoint_without_a_valid_port_is_a_mistake_in_the_configuration(endpoint: str) -> None:
-    with pytest.raises(ConfigError, match="endpoint_url of bucket 'b'") as caught:
-        S3Store(S3Options("b", endpoint_url=endpoint))
-    assert "port from 1 to 65535" in caught.value.hint
+    with pytest.raises(ValidationError, match=r"endpoint_url\n.*port from 1 to 65535"):
+        settings_of("b", endpoint_url=endpoint)
 
 
 def test_nothing_heavy_is_loaded_before_the_first_put() -> None:
     code = (
-        "import sys; from exporter.destinations.s3.store import S3Options, S3Store; S3Store(S3Options('b'));"
+        "import sys; from exporter.destinations.s3.settings import S3Settings;"
+        "from exporter.network.guard import Guard; S3Settings(type='s3', bucket='b').open(Guard());"
         "assert not {'boto3', 'botocore'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -234,18 +245,19 @@ def test_the_right_to_create_objects_is_enough(tmp_path: Path) -> None:
             UserName="writer", PolicyName="create-only", PolicyDocument=json.dumps(CREATE_ONLY)
         )
         key = moto.iam().create_access_key(UserName="writer")["AccessKey"]
-        secrets = S3Secrets(key["AccessKeyId"], key["SecretAccessKey"])
-        store = store_of(S3Options("customer", REGION, proxy.url, path_style=True), secrets)
+        keys = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
+        place = {"region": REGION, "endpoint_url": proxy.url, "path_style": True}
+        store = S3Store(settings_of("customer", **place, **keys), LOOPBACK, limits=IN_PARTS)
         with moto.enforcing_permissions():
             put(store, tmp_path)
-            store.put(package_of(tmp_path, LARGE, "vendor/audit/large"), ignore)
+            store.put(package_of(tmp_path, LARGE, "vendor/audit/acme/large"), ignore)
             with pytest.raises(ObjectExists):
-                store.put(package_of(tmp_path, LARGE[::-1], "vendor/audit/large"), ignore)
+                store.put(package_of(tmp_path, LARGE[::-1], "vendor/audit/acme/large"), ignore)
             (finding,) = store.check("vendor/.audit-exporter-check/1")
             with store._access.client() as client, pytest.raises(boto.ClientError, match="AccessDenied"):
                 client.list_objects_v2(Bucket="customer")
             with pytest.raises(Refused) as caught:
-                store.put(package_of(tmp_path, b"x", "elsewhere/audit/x"), ignore)
+                store.put(package_of(tmp_path, b"x", "elsewhere/audit/acme/x"), ignore)
     assert finding.level == "ok"
     assert "s3:PutObject on arn:aws:s3:::customer/elsewhere/*" in caught.value.hint
 
@@ -257,40 +269,41 @@ def test_the_right_to_create_objects_is_enough(tmp_path: Path) -> None:
     "fault", [s3_error(500, "InternalError"), s3_error(503, "SlowDown"), LOSE_ANSWER, LOSE_REQUEST]
 )
 def test_a_part_is_tried_again(
-    fault: Fault, options: S3Options, proxy: Proxy, moto: Moto, tmp_path: Path
+    fault: Fault, settings: S3Settings, proxy: Proxy, moto: Moto, tmp_path: Path
 ) -> None:
     failures = iter([fault] * (s3.PART_TRIES - 1))
     proxy.script = lambda request: next(failures, None) if is_part(request) else None
-    put(store_of(options), tmp_path, LARGE)
-    assert moto.s3().get_object(Bucket=options.bucket, Key=NAME)["Body"].read() == LARGE
+    put(store_of(settings), tmp_path, LARGE)
+    assert moto.s3().get_object(Bucket=settings.bucket, Key=NAME)["Body"].read() == LARGE
     assert sum(map(is_completion, proxy.seen)) == 1
 
 
 def test_a_part_that_is_tried_again_writes_into_no_report(
-    options: S3Options, proxy: Proxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: S3Settings, proxy: Proxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import_module("exporter.wiring")  # which every command has loaded
     structlog.reset_defaults()  # a command that writes no log has not set one up
     failures = iter([s3_error(500, "InternalError")])
     proxy.script = lambda request: next(failures, None) if is_part(request) else None
-    put(store_of(options), tmp_path, LARGE)
+    put(store_of(settings), tmp_path, LARGE)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_part_that_keeps_failing_ends_the_attempt_and_nothing_can_land(
-    options: S3Options, proxy: Proxy, moto: Moto, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, moto: Moto, tmp_path: Path
 ) -> None:
     proxy.script = answering(s3_error(500, "InternalError"), is_part)
-    error = failed_put(store_of(options), tmp_path, LARGE)
+    error = failed_put(store_of(settings), tmp_path, LARGE)
     assert isinstance(error, NotSent)
     assert "broke off" in error.message
     assert sum(map(is_part, proxy.seen)) == s3.PART_TRIES
     assert not any(map(is_completion, proxy.seen))
-    assert "Uploads" not in moto.s3().list_multipart_uploads(Bucket=options.bucket)
+    assert "Uploads" not in moto.s3().list_multipart_uploads(Bucket=settings.bucket)
 
 
-def test_a_refused_part_is_not_tried_again(options: S3Options, proxy: Proxy, tmp_path: Path) -> None:
+def test_a_refused_part_is_not_tried_again(settings: S3Settings, proxy: Proxy, tmp_path: Path) -> None:
     proxy.script = answering(s3_error(403, "AccessDenied"), is_part)
-    assert isinstance(failed_put(store_of(options), tmp_path, LARGE), Refused)
+    assert isinstance(failed_put(store_of(settings), tmp_path, LARGE), Refused)
     assert sum(map(is_part, proxy.seen)) == 1
 
 
@@ -303,10 +316,10 @@ def test_a_refused_part_is_not_tried_again(options: S3Options, proxy: Proxy, tmp
     ],
 )
 def test_a_large_upload_that_does_not_begin_cannot_land(
-    fault: Fault, kind: type[DeliveryError], options: S3Options, proxy: Proxy, tmp_path: Path
+    fault: Fault, kind: type[DeliveryError], settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     proxy.script = answering(fault)
-    assert type(failed_put(store_of(options), tmp_path, LARGE)) is kind
+    assert type(failed_put(store_of(settings), tmp_path, LARGE)) is kind
     assert len(proxy.seen) == 1
 
 
@@ -333,18 +346,18 @@ def test_a_completion_is_sent_once_and_its_parts_go_only_when_it_cannot_land(
     kind: type[DeliveryError],
     *,
     aborted: bool,
-    options: S3Options,
+    settings: S3Settings,
     proxy: Proxy,
     tmp_path: Path,
 ) -> None:
     proxy.script = answering(fault, is_completion)
-    assert type(failed_put(store_of(options), tmp_path, LARGE)) is kind
+    assert type(failed_put(store_of(settings), tmp_path, LARGE)) is kind
     assert sum(map(is_completion, proxy.seen)) == 1
     assert any(seen.method == "DELETE" for seen in proxy.seen) is aborted
 
 
 def test_a_denied_abort_does_not_hide_why_the_upload_failed(
-    options: S3Options, proxy: Proxy, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     def script(request: Request) -> Fault | None:
         if request.method == "DELETE":
@@ -352,15 +365,15 @@ def test_a_denied_abort_does_not_hide_why_the_upload_failed(
         return s3_error(412, "PreconditionFailed") if is_completion(request) else None
 
     proxy.script = script
-    assert isinstance(failed_put(store_of(options), tmp_path, LARGE), ObjectExists)
+    assert isinstance(failed_put(store_of(settings), tmp_path, LARGE), ObjectExists)
     assert proxy.seen[-1].method == "DELETE"
 
 
 def test_a_large_archive_that_changed_in_the_workspace_is_not_completed(
-    options: S3Options, proxy: Proxy, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     package = package_of(tmp_path, LARGE)
     package.path.write_bytes(LARGE[::-1])
     with pytest.raises(NotSent, match="changed in the workspace"):
-        store_of(options).put(package, ignore)
+        store_of(settings).put(package, ignore)
     assert not any(map(is_completion, proxy.seen))

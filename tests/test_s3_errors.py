@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ import pytest
 from botocore.httpsession import URLLib3Session
 from botocore.parsers import ResponseParserError
 
-from exporter.destinations.s3.store import S3Limits, S3Options
-from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
+from exporter.destinations.s3.store import S3Limits
+from exporter.errors import ConfigError, DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
+from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, package_of
 from tests.proxy import (
     CUT_BEFORE_BODY,
@@ -34,6 +34,7 @@ from tests.s3_stores import (
     failed_put,
     new_bucket_behind,
     store_of,
+    with_,
 )
 from tests.servers import (
     Moto,
@@ -43,6 +44,8 @@ from tests.servers import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporter.destinations.s3.settings import S3Settings
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def options(proxy: Proxy) -> S3Options:
+def settings(proxy: Proxy) -> S3Settings:
     return new_bucket_behind(proxy)
 
 
@@ -103,24 +106,24 @@ def test_every_answer_means_one_thing_and_is_asked_for_once(
     code: str,
     kind: type[DeliveryError],
     hint: str,
-    options: S3Options,
+    settings: S3Settings,
     proxy: Proxy,
     tmp_path: Path,
 ) -> None:
     proxy.script = answering(s3_error(status, code) if code else Fault(forward=False, answer=Answer(status)))
-    error = failed_put(store_of(replace(options, kms_key=KEY_ARN)), tmp_path)
+    error = failed_put(store_of(with_(settings, kms_key=KEY_ARN)), tmp_path)
     assert type(error) is kind
     assert NAME in error.message
-    assert hint.format(bucket=options.bucket) in error.hint
+    assert hint.format(bucket=settings.bucket) in error.hint
     assert len(proxy.seen) == 1
 
 
 def test_a_missing_right_to_a_key_is_told_from_a_missing_right_to_the_bucket(
-    options: S3Options, proxy: Proxy, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     message = "User is not authorized to perform: kms:GenerateDataKey on this resource"
     proxy.script = answering(s3_error(403, "AccessDenied", message))
-    error = failed_put(store_of(replace(options, kms_key=KEY_ARN)), tmp_path)
+    error = failed_put(store_of(with_(settings, kms_key=KEY_ARN)), tmp_path)
     assert error.hint.startswith("grant kms:GenerateDataKey")
 
 
@@ -135,55 +138,88 @@ def test_a_missing_right_to_a_key_is_told_from_a_missing_right_to_the_bucket(
     ids=["301", "307", "malformed", "location"],
 )
 def test_a_bucket_in_another_region_is_refused_with_that_region_and_not_asked_again(
-    fault: Fault, options: S3Options, proxy: Proxy, tmp_path: Path
+    fault: Fault, settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     proxy.script = answering(fault)
-    error = failed_put(store_of(options), tmp_path)
+    error = failed_put(store_of(settings), tmp_path)
     assert isinstance(error, Refused)
-    assert error.hint == "set region: eu-central-1"
+    assert (error.hint, error.fix) == ("set region: eu-central-1", "region: eu-central-1")
+    assert len(proxy.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("PreconditionFailed", ObjectExists),
+        ("InternalError", OutcomeUnknown),
+        ("SlowDown", OutcomeUnknown),
+        ("AccessDenied", OutcomeUnknown),
+    ],
+)
+def test_a_success_with_an_error_in_its_body_is_that_error(
+    code: str, kind: type[DeliveryError], settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.script = answering(s3_error(200, code))
+    assert type(failed_put(store_of(settings), tmp_path)) is kind
+    assert len(proxy.seen) == 1
+
+
+def redirect(status: int, place: str) -> Fault:
+    return Fault(forward=False, answer=Answer(status, headers={"Location": place}))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("data", [b"small", LARGE], ids=["at once", "in parts"])
+def test_no_redirect_is_followed(
+    data: bytes, status: int, settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    with proxy_before(shared_moto().url) as elsewhere:
+        proxy.script = answering(redirect(status, f"{elsewhere.url}/{settings.bucket}/{NAME}"))
+        failed_put(store_of(settings), tmp_path, data)
+    assert elsewhere.seen == []
     assert len(proxy.seen) == 1
 
 
 def test_an_error_without_a_message_still_says_its_code_and_request(
-    options: S3Options, proxy: Proxy, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     proxy.script = answering(s3_error(403, "QuotaExceeded", None))
-    error = failed_put(store_of(options), tmp_path)
-    assert error.message == f"{store_of(options).name} refused {NAME}: QuotaExceeded (request REQ1)"
+    error = failed_put(store_of(settings), tmp_path)
+    assert error.message == f"{store_of(settings).name} refused {NAME}: QuotaExceeded (request REQ1)"
 
 
 @pytest.mark.parametrize(
     ("fault", "landed"), [(CUT_BEFORE_BODY, False), (LOSE_REQUEST, False), (LOSE_ANSWER, True)]
 )
 def test_a_connection_that_breaks_after_it_was_made_leaves_the_outcome_open(
-    fault: Fault, *, landed: bool, options: S3Options, proxy: Proxy, moto: Moto, tmp_path: Path
+    fault: Fault, *, landed: bool, settings: S3Settings, proxy: Proxy, moto: Moto, tmp_path: Path
 ) -> None:
     proxy.script = answering(fault)
-    assert isinstance(failed_put(store_of(options), tmp_path), OutcomeUnknown)
+    assert isinstance(failed_put(store_of(settings), tmp_path), OutcomeUnknown)
     assert len(proxy.seen) == 1
-    assert ("Contents" in moto.s3().list_objects_v2(Bucket=options.bucket)) is landed
+    assert ("Contents" in moto.s3().list_objects_v2(Bucket=settings.bucket)) is landed
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"not xml <"])
 def test_an_error_that_is_not_s3_s_is_still_understood(
-    body: bytes, options: S3Options, proxy: Proxy, tmp_path: Path
+    body: bytes, settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     proxy.script = answering(Fault(forward=False, answer=Answer(502, body)))
-    assert isinstance(failed_put(store_of(options), tmp_path), OutcomeUnknown)
+    assert isinstance(failed_put(store_of(settings), tmp_path), OutcomeUnknown)
 
 
 def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_open(
-    options: S3Options, proxy: Proxy, tmp_path: Path
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     never = Event()
     proxy.script = answering(Fault(hold=never))
-    error = failed_put(store_of(options, limits=S3Limits(answer_s=0.2)), tmp_path)
+    error = failed_put(store_of(settings, limits=S3Limits(answer_s=0.2)), tmp_path)
     never.set()
     assert isinstance(error, OutcomeUnknown)
 
 
 def test_an_upload_that_crawls_is_ended(
-    options: S3Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However steadily bytes trickle: signing takes no time here, and each block on the wire takes 9 s."""
     clock = [0.0]
@@ -192,7 +228,7 @@ def test_an_upload_that_crawls_is_ended(
     def crawl(_sent_bytes: int) -> None:
         clock[0] += 9
 
-    store = store_of(options, limits=S3Limits(slowest_bytes_per_s=1 << 20))
+    store = store_of(settings, limits=S3Limits(slowest_bytes_per_s=1 << 20))
     with pytest.raises(OutcomeUnknown):
         store.put(package_of(tmp_path, LARGE), crawl)
     assert 60 < clock[0] < 90
@@ -200,29 +236,30 @@ def test_an_upload_that_crawls_is_ended(
     store.put(package_of(tmp_path, b"small"), crawl)
 
 
-def test_a_port_where_nobody_listens_means_not_sent(options: S3Options, tmp_path: Path) -> None:
+def test_a_port_where_nobody_listens_means_not_sent(settings: S3Settings, tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        error = failed_put(store_of(replace(options, endpoint_url=endpoint)), tmp_path)
+        error = failed_put(store_of(with_(settings, endpoint_url=endpoint)), tmp_path)
     assert isinstance(error, NotSent)
     assert "endpoint_url" in error.hint
 
 
 def test_a_host_that_does_not_exist_means_not_sent(
-    options: S3Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(*_args: object, **_more: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    error = failed_put(store_of(replace(options, endpoint_url="http://nowhere.example.com")), tmp_path)
+    nowhere = with_(settings, endpoint_url="http://nowhere.example.com")
+    error = failed_put(store_of(nowhere, guard=Guard(["nowhere.example.com"])), tmp_path)
     assert isinstance(error, NotSent)
 
 
-def test_an_endpoint_that_is_no_url_means_not_sent(options: S3Options, tmp_path: Path) -> None:
-    error = failed_put(store_of(replace(options, endpoint_url="http://a b")), tmp_path)
-    assert isinstance(error, NotSent)
+def test_an_endpoint_that_is_no_url_is_a_mistake_in_the_configuration(settings: S3Settings) -> None:
+    with pytest.raises(ConfigError, match="endpoint_url"):
+        store_of(with_(settings, endpoint_url="http://a b"))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +286,7 @@ def test_an_endpoint_that_is_no_url_means_not_sent(options: S3Options, tmp_path:
 def test_only_what_certainly_came_before_the_request_is_not_sent(
     failure: Exception,
     kind: type[DeliveryError],
-    options: S3Options,
+    settings: S3Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -257,6 +294,6 @@ def test_only_what_certainly_came_before_the_request_is_not_sent(
         raise failure
 
     monkeypatch.setattr(URLLib3Session, "send", fail)
-    error = failed_put(store_of(options), tmp_path)
+    error = failed_put(store_of(settings), tmp_path)
     assert type(error) is kind
     assert error.__cause__ is not None

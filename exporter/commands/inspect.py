@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from exporter.wiring import App
 
 ACCEPT = "if that is right, and it changed at TIME: audit-exporter ledger accept-source --from TIME"
-CHECKS_AT_ONCE = 8
+CHECKS_AT_ONCE = 32
 NAMED = 3
 """As many exports are named that share one finding."""
 
@@ -116,6 +117,10 @@ def _check_destination(destination: Destination) -> Sequence[Finding]:
         return destination.check()
     except ExporterError as error:
         return [Finding(destination.store, Level.ERROR, error.message, error.hint, error.fix)]
+    except Exception as error:  # noqa: BLE001 - a driver's surprise at one destination must not hide the others
+        place = traceback.extract_tb(error.__traceback__)[-1]  # and not its words, which may hold a secret
+        message = f"internal error: {type(error).__name__} in {place.name}, line {place.lineno}"
+        return [Finding(destination.store, Level.ERROR, message, "please report it, with this line")]
 
 
 def _listed(names: list[str]) -> str:

@@ -163,9 +163,9 @@ class ExportSettings(DefaultSettings):
 class NetworkSettings(Strict):
     """Which addresses this program may talk to, beyond the public ones over https."""
 
-    allow: tuple[AllowedHost, ...] = ()
+    allow: tuple[AllowedHost, ...] = Field(default=(), strict=False)
     """Hosts that exports may name although they are private, or spoken to over http: `minio.internal`,
-    `10.0.0.5:9000`, `*.blob.core.windows.net`."""
+    `10.0.0.5:9000`, `*.example.com`; of a whole domain, none may lead to this machine or its cloud."""
 
 
 class ExportsFrom(Strict):

@@ -61,6 +61,7 @@ class DirectorySettings(ObjectStoreSettings):
 
     type: Literal["directory"]
     path: FilePath
+    """Where it is; made at the first delivery if it is missing."""
 
     def open(self, guard: Guard) -> Driver:
         """The driver. Raises ConfigError."""

@@ -19,6 +19,7 @@ class DryRunDestination:
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
         self.store = destination.store
+        self.endpoint = destination.endpoint
         self.prefix = destination.prefix
 
     def claim(self, account: str) -> str:

@@ -68,6 +68,7 @@ class ObjectStoreDestination:
 
     def __init__(self, store: Driver, prefix: str) -> None:
         self.store = store.name
+        self.endpoint = store.name.rpartition("@")[2]
         self.prefix = normal_prefix(prefix)
         self._driver = store
 
@@ -200,9 +201,9 @@ class Body(io.RawIOBase):
 
 def prove_create_only(store: ObjectStore, probe: str) -> list[Finding]:
     """Create the object ``probe`` the way a delivery does, and again: the second put must be refused."""
-    package = _probe_package(probe)
+    package = probe_package(probe)
     try:
-        store.put(package, _unwatched)
+        store.put(package, unwatched)
     except DeliveryError as error:
         return [_failed_probe(store, error)]
     return [_second_put(store, package)]
@@ -210,7 +211,7 @@ def prove_create_only(store: ObjectStore, probe: str) -> list[Finding]:
 
 def _second_put(store: ObjectStore, package: Package) -> Finding:
     try:
-        store.put(package, _unwatched)
+        store.put(package, unwatched)
     except ObjectExists:
         return Finding(store.name, Level.OK, f"created {package.name}, and was refused a second time")
     except DeliveryError as error:
@@ -229,7 +230,8 @@ def _failed_probe(store: ObjectStore, error: DeliveryError) -> Finding:
     return Finding(store.name, Level.ERROR, message, error.hint, error.fix)
 
 
-def _probe_package(name: str) -> Package:
+def probe_package(name: str) -> Package:
+    """A small object under this name, for a driver to prove something with."""
     data = PROBE.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     content = Content(
@@ -244,5 +246,5 @@ def _probe_package(name: str) -> Package:
     return Package(PROBE, name, content, "text/plain", {"audit-exporter": "check"})
 
 
-def _unwatched(_sent_bytes: int) -> None:
+def unwatched(_sent_bytes: int) -> None:
     """Progress that nobody looks at."""

@@ -5,10 +5,14 @@ It must not read a secret before it is needed, and no error of it may quote one.
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote, quote_plus, unquote
 
 from pydantic_core import core_schema
 
@@ -16,9 +20,12 @@ from exporter.errors import ConfigError
 from exporter.notation.surroundings import surroundings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+
+SHORTEST: Final = 8
+"""So long is a secret that can be told from words; below are test servers' keys, such as `test`."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,14 +44,14 @@ class Secret:
     def reveal(self) -> str:
         """The value, read anew at every call, so that a rotated secret is used at once.
 
-        One newline at the end is no part of it. Raises ConfigError, which names the reference alone.
+        One line break at the end is no part of it. Raises ConfigError, which names the reference alone.
         """
         if self.kind == "file":
-            return self._from_file().removesuffix("\n")
+            return self._from_file().removesuffix("\n").removesuffix("\r")
         if self.kind == "text":
             return self.text
         if value := self.environ.get(self.text):
-            return value.removesuffix("\n")
+            return value.removesuffix("\n").removesuffix("\r")
         raise ConfigError(
             f"the environment variable {self.text} is not set, or empty",
             hint="set it where audit-exporter runs, or correct `{env: …}` in the configuration",
@@ -69,7 +76,7 @@ class Secret:
                 return value
             case str() if value:
                 return cls(value)
-            case {"env": str(name), **more} if name and not more:
+            case {"env": str(name), **more} if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not more:
                 return cls(name, "env", around.environ)
             case {"file": str(path), **more} if path and not more:
                 return cls(str(around.folder / path), "file")
@@ -96,6 +103,27 @@ class Secret:
             for key in ("env", "file")
         )
         return {"anyOf": [text, *references]}
+
+
+def without(text: str, secrets: Iterable[str | None]) -> str:
+    """A text from outside with *** for each of these secrets, in any spelling that it may repeat them in.
+
+    A secret below 8 characters stays: any word may hold it. Of one with several lines, each counts.
+    """
+    whole = [secret for secret in secrets if secret]
+    pieces = {piece.strip() for secret in whole for piece in (secret, *secret.splitlines())}
+    found = {spelling for piece in pieces if len(piece) >= SHORTEST for spelling in _spellings(piece)}
+    for spelling in sorted(found, key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    return text
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """As it is, and as URLs, JSON and base64 have it, or would have it if it is in a URL's spelling."""
+    for spelling in {secret, unquote(secret)} - {""}:
+        yield from (spelling, quote(spelling), quote(spelling, safe=""), quote_plus(spelling))
+        yield json.dumps(spelling)[1:-1]
+        yield base64.b64encode(spelling.encode()).decode()
 
 
 def revealed(secret: Secret | None) -> str | None:

@@ -5,6 +5,7 @@ A new source, ledger or destination is a function in the module of its kind, and
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +49,10 @@ __all__ = [
 
 # By default, stamina prints each new try, with its arguments: standard output is the report's.
 stamina.instrumentation.set_on_retry_hooks([])
+
+# Libraries log requests with their headers, tokens and signatures, as warnings even where nobody asked.
+for _library in ("azure", "boto3", "botocore", "google", "msal", "requests", "s3transfer", "urllib3"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
 
 
 class NoWorkspace(WorkspaceError):

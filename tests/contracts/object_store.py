@@ -122,9 +122,10 @@ def writes_nothing_else(subject: Subject) -> None:
 
 
 def proves_itself_outside_of_audit(subject: Subject) -> None:
-    """`check` finds a good store good, and touches no name under `audit/`."""
-    findings = ObjectStoreDestination(subject.store, "vendor").check()
-    assert [(finding.level, finding.subject) for finding in findings] == [(Level.OK, subject.store.name)]
+    """`check` finds a good store good, warns at most of rights, and touches no name under `audit/`."""
+    first, *others = ObjectStoreDestination(subject.store, "vendor").check()
+    assert (first.level, first.subject) == (Level.OK, subject.store.name)
+    assert {finding.level for finding in others} <= {Level.WARNING}
     assert all(name.startswith("vendor/.audit-exporter-check/") for name in subject.names())
 
 

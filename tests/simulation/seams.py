@@ -97,6 +97,7 @@ class SteppedDestination:
         self._step = step
         self._changed = changed
         self.store = inner.store
+        self.endpoint = inner.endpoint
         self.prefix = inner.prefix
 
     def __repr__(self) -> str:

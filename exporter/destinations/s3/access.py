@@ -6,6 +6,7 @@ not let a client repeat a request, keep a secret longer than it is valid, or let
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,21 +15,27 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from exporter.destinations.object_store import Body
 from exporter.destinations.s3.clients import IdleClients
-from exporter.destinations.s3.errors import CREDENTIALS_HINT, access_failed, sdk_errors
-from exporter.destinations.s3.options import S3Secrets
+from exporter.destinations.s3.errors import (
+    CONNECTION_HINT,
+    CREDENTIALS_HINT,
+    access_failed,
+    sdk_errors,
+)
 from exporter.errors import ConfigError, DeliveryError, NotSent
+from exporter.notation.secret import revealed, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import boto3
+    from botocore.awsrequest import AWSPreparedRequest
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
-    from exporter.destinations.s3.options import S3Options
+    from exporter.destinations.s3.settings import S3Settings
+    from exporter.network.guard import Guard
 
 CONNECT_TIMEOUT_S = 5
-SHORTEST_SECRET = 8  # below it are test servers' keys, such as `test`, which any word may hold
 ROLE_MARGIN = timedelta(minutes=5)
 
 
@@ -39,32 +46,62 @@ class Keys(NamedTuple):
     secret: str
     token: str | None
 
+    def __repr__(self) -> str:
+        return "***"
+
+
+class Secrets(NamedTuple):
+    """What the settings' references held when they were read last."""
+
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    external_id: str | None = None
+
+    def __repr__(self) -> str:
+        return "***"
+
+    @classmethod
+    def of(cls, settings: S3Settings) -> Secrets:
+        """What they hold now. Raises ConfigError."""
+        secrets = cls(*(revealed(getattr(settings, name)) for name in cls._fields))
+        for name, value in secrets._asdict().items():
+            if value is not None and not re.fullmatch("[!-~]+", value):
+                raise ConfigError(
+                    f"{name} is empty, or holds a space, a line break or another character that none has",
+                    hint=f"enter {name} again",
+                )
+        return secrets
+
 
 class Role(NamedTuple):
     """The keys of a role, and how long they serve."""
 
-    asked_with: S3Secrets
+    asked_with: Secrets
     keys: Keys
     expires_at: datetime
 
 
 class Access:
-    """The way into one bucket. Safe to use from several threads."""
+    """The way into one bucket. Safe to use from several threads.
+
+    ``guard`` sees every address that the endpoint leads to, before each request.
+    """
 
     def __init__(
         self,
-        options: S3Options,
-        read_secrets: Callable[[], S3Secrets],
+        settings: S3Settings,
+        guard: Guard,
         *,
         answer_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._options = options
-        self._read_secrets = read_secrets
+        self._settings = settings
+        self._guard = guard
         self._answer_s = answer_s
         self._now = now
         self._lock = Lock()
-        self._secrets = S3Secrets()
+        self._secrets = Secrets()
         self._role: Role | None = None
         self._latest: Keys | None = None
 
@@ -79,39 +116,42 @@ class Access:
 
     def redacted(self, error: DeliveryError) -> DeliveryError:
         """The error without the secrets that a vendor's message may repeat."""
-        given = self._secrets
-        secrets = [given.access_key_id, given.secret_access_key, given.session_token, given.external_id]
+        secrets = [*self._secrets]
         if self._latest is not None:
             secrets += [self._latest.secret, self._latest.token]
-        message = error.message
-        for secret in (one.strip() for one in secrets if one):
-            if len(secret) >= SHORTEST_SECRET:
-                message = message.replace(secret, "***")
-        return type(error)(message, hint=error.hint)
+        return type(error)(without(error.message, secrets), hint=error.hint, fix=error.fix)
 
     def _ready(self) -> tuple[Keys, S3Client]:
         """Fresh keys, and a client that signs with them."""
         with self._lock:
             try:
-                self._secrets = self._read_secrets()
+                self._secrets = Secrets.of(self._settings)
                 keys = self._latest = self._keys()
-                client = _IDLE.take(self, keys) or _one_request_each(self._connect("s3", keys))
+                client = _IDLE.take(self, keys) or _one_request_each(self.connect("s3", keys))
             except ConfigError as error:
-                raise NotSent(error.message, hint=error.hint) from error
+                raise NotSent(error.message, hint=error.hint, fix=error.fix) from error
             except sdk_errors(ValueError) as error:  # ValueError: an endpoint that boto3 cannot read
-                has_id = bool(self._secrets.external_id)
-                raise self.redacted(access_failed(error, self._options, external_id=has_id)) from error
+                raise self.redacted(access_failed(error, self._settings)) from error
             return keys, client
 
     def _keys(self) -> Keys:
-        if self._options.role_arn is None:
-            return self._own_keys()
-        role = self._role
-        if role is None or role.asked_with != self._secrets or role.expires_at - ROLE_MARGIN <= self._now():
-            role = self._role = self._assume(self._options.role_arn)
-        return role.keys
+        role = self._settings.role_arn
+        if role is None:
+            return self.own_keys()
+        kept = self._role
+        if kept is None or kept.asked_with != self._secrets or kept.expires_at - ROLE_MARGIN <= self._now():
+            kept = self._role = self.assume(role, self.caller_keys(), external_id=self._secrets.external_id)
+        return kept.keys
 
-    def _own_keys(self) -> Keys:
+    def caller_keys(self) -> Keys:
+        """The keys that assume the customer's role: this program's own, or of the last role on the way."""
+        keys = self.own_keys()
+        for role in self._settings.through_roles:
+            keys = self._latest = self.assume(role, keys).keys
+        return keys
+
+    def own_keys(self) -> Keys:
+        """The keys that the settings give, or else the machine. Raises NotSent."""
         given = self._secrets
         if given.access_key_id and given.secret_access_key:
             return Keys(given.access_key_id, given.secret_access_key, given.session_token)
@@ -122,41 +162,56 @@ class Access:
             raise NotSent("this machine offers no AWS credentials", hint=CREDENTIALS_HINT)
         return Keys(frozen.access_key, frozen.secret_key, frozen.token)
 
-    def _assume(self, role_arn: str) -> Role:
-        external_id = self._secrets.external_id
-        answer = self._connect("sts", self._own_keys()).assume_role(
-            RoleArn=role_arn,
-            RoleSessionName="audit-exporter",
-            **({"ExternalId": external_id} if external_id else {}),
-        )["Credentials"]
-        keys = Keys(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
-        return Role(self._secrets, keys, answer["Expiration"])
+    def assume(self, role: str, keys: Keys, *, external_id: str | None = None) -> Role:
+        """The role, asked for with ``keys``. Raises NotSent, which names the role."""
+        try:
+            answer = self.connect("sts", keys).assume_role(
+                RoleArn=role,
+                RoleSessionName="audit-exporter",
+                **({"ExternalId": external_id} if external_id else {}),
+            )
+        except sdk_errors(ValueError, KeyError) as error:  # KeyError: an answer of something else
+            raise self.redacted(access_failed(error, self._settings, role)) from error
+        given = answer.get("Credentials")
+        if given is None:
+            raise NotSent(f"what should assume {role} answers without credentials", hint=CONNECTION_HINT)
+        assumed = Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        return Role(self._secrets, assumed, given["Expiration"])
 
-    def _connect(self, service: Literal["s3", "sts"], keys: Keys) -> Any:  # noqa: ANN401 - either client
-        options = self._options
+    def connect(self, service: Literal["s3", "sts"], keys: Keys) -> Any:  # noqa: ANN401 - either client
+        """A new client that signs with these keys."""
+        settings = self._settings
         # A compatible store has an STS of its own; a private endpoint of AWS for S3 has not.
-        here = service == "s3" or not options.is_aws
+        here = service == "s3" or not settings.is_aws
         with _SESSION_LOCK:
-            return session().client(
+            client = session().client(
                 service,
-                region_name=options.region or session().region_name or "us-east-1",
-                endpoint_url=options.endpoint_url if here else None,
-                verify=str(options.ca_file) if options.ca_file and here else None,
+                region_name=settings.region or session().region_name or "us-east-1",
+                endpoint_url=settings.endpoint_url if here else None,
+                verify=str(settings.ca_file) if settings.ca_file and here else None,
                 aws_access_key_id=keys.id,
                 aws_secret_access_key=keys.secret,
                 aws_session_token=keys.token,
                 config=self._config(service),
             )
+        if here and settings.endpoint_url:
+            client.meta.events.register_first("before-send", self._guarded)
+        return client
+
+    def _guarded(self, request: AWSPreparedRequest, **_: object) -> None:
+        # Of the request, not of the setting: a bucket in the host's name is another name to resolve. What
+        # resolves otherwise a moment later still has to prove over TLS that it is this host.
+        self._guard.addresses(request.url)
 
     def _config(self, service: Literal["s3", "sts"]) -> Config:
         from botocore.config import Config
 
-        style: Literal["auto", "virtual"] = "auto" if self._options.is_aws else "virtual"
+        style: Literal["auto", "virtual"] = "auto" if self._settings.is_aws else "virtual"
         return Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=self._answer_s,
             retries={"total_max_attempts": 1, "mode": "standard"},
-            s3={"addressing_style": "path" if self._options.path_style else style},
+            s3={"addressing_style": "path" if self._settings.path_style else style},
             # By default, trailing checksums: some compatibles refuse them (Ceph over https: 411).
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

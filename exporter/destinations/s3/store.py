@@ -3,7 +3,7 @@
 The identity that writes needs `s3:PutObject` on the prefix; with a customer's own key also
 `kms:GenerateDataKey` and, for large objects, `kms:Decrypt`. It must not list, read or delete, nor try
 a put twice: only the parts of a large upload are tried again, because nothing exists before it is
-completed. Large objects need a store whose CompleteMultipartUpload honours If-None-Match.
+completed. Where CompleteMultipartUpload would replace an object, large ones go at once as well.
 """
 
 from __future__ import annotations
@@ -11,16 +11,26 @@ from __future__ import annotations
 import base64
 import hashlib
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import stamina
 
-from exporter.destinations.object_store import Body, changed, opened, prove_create_only
+from exporter.destinations.object_store import (
+    PROBE_FOLDER,
+    Body,
+    changed,
+    opened,
+    probe_package,
+    unwatched,
+)
+from exporter.destinations.s3 import answers
 from exporter.destinations.s3.access import Access
-from exporter.destinations.s3.errors import put_failed, sdk_errors
-from exporter.destinations.s3.options import S3Limits, S3Options, S3Secrets
-from exporter.errors import DeliveryError, NotSent, OutcomeUnknown
+from exporter.destinations.s3.check import check as check_bucket
+from exporter.destinations.s3.errors import lacks_feature, put_failed, sdk_errors
+from exporter.destinations.s3.policies import prefix_of
+from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Receipt
 
 if TYPE_CHECKING:
@@ -30,16 +40,41 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
+    from exporter.destinations.s3.settings import S3Settings
     from exporter.model import Finding, Package
-
-__all__ = ["S3Limits", "S3Options", "S3Secrets", "S3Store"]
+    from exporter.network.guard import Guard
 
 PART_TRIES = 4
 PARTS_TIMEOUT_S = 600
+MAX_AT_ONCE_BYTES = 5 << 30  # what one PutObject may have, on Amazon and wherever it is copied
+
+
+@dataclass(frozen=True, slots=True)
+class S3Limits:
+    """From which size an upload goes in parts, and how long a request may take."""
+
+    multipart_bytes: int = 64 << 20  # large: many customers are only notified of objects put at once
+    part_bytes: int = 16 << 20
+    answer_s: float = 60
+    slowest_bytes_per_s: float = 32 << 10
+
+    def upload_s(self, size_bytes: int) -> float:
+        """How long the body of a request may be on its way."""
+        return self.answer_s + size_bytes / self.slowest_bytes_per_s
+
+
 DEFAULT_LIMITS = S3Limits()
+_COMPLETES_ONCE: dict[str, bool] = {}
+"""By the name of a store, whether it refuses to complete an upload on a name that is taken."""
 
 
-class _Upload(TypedDict):
+class _Owner(TypedDict, total=False):
+    """What every request says of the account that must own the bucket."""
+
+    ExpectedBucketOwner: str
+
+
+class _Upload(_Owner):
     """What the requests of one upload in parts have in common."""
 
     Bucket: str
@@ -48,53 +83,111 @@ class _Upload(TypedDict):
 
 
 class S3Store:
-    """A bucket. ``read_secrets`` is called before every request. Safe to use from several threads."""
+    """A bucket. Secrets are revealed anew before every request. Safe to use from several threads.
+
+    Raises ConfigError for an endpoint that ``guard`` does not allow.
+    """
 
     max_component_bytes = 1024  # S3 limits whole keys alone
 
     def __init__(
         self,
-        options: S3Options,
-        read_secrets: Callable[[], S3Secrets] = S3Secrets,
+        settings: S3Settings,
+        guard: Guard,
         *,
         limits: S3Limits = DEFAULT_LIMITS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.name = options.store
-        self._options = options
+        if settings.endpoint_url:
+            guard.inspect(settings.endpoint_url, "endpoint_url")
+        self.name = settings.store_name
+        self._settings = settings
+        self._guard = guard
         self._limits = limits
-        self._access = Access(options, read_secrets, answer_s=limits.answer_s, now=now)
+        self._access = Access(settings, guard, answer_s=limits.answer_s, now=now)
 
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one."""
         return False
 
     def check(self, probe: str) -> Sequence[Finding]:
-        """Create the probe with the headers of production, and prove that it cannot be replaced."""
-        return prove_create_only(self, probe)
+        """Create the probe with the headers of production, prove that nothing replaces it, or say why."""
+        return check_bucket(self, self._access, self._settings, self._guard, probe)
 
     def put(self, package: Package, progress: Callable[[int], None]) -> Receipt:
         """Create the object whole, or not at all; exactly one request decides."""
         size = package.content.archive_bytes
         with opened(package) as file:
-            if size < self._limits.multipart_bytes:
+            if size < self._limits.multipart_bytes or not self._takes_parts(package):
                 answer = self._put_at_once(package, self._body(file, 0, size, progress))
             else:
                 answer = self._put_in_parts(package, self._parts(file, size, progress))
         etag, version = answer.get("ETag", "").strip('"'), answer.get("VersionId", "")
         return Receipt(f"{self.name}/{package.name}", etag, version)
 
+    def in_parts(self) -> S3Store:
+        """The same store, but everything goes in parts, as only large objects do: for `check`."""
+        return S3Store(self._settings, self._guard, limits=replace(self._limits, multipart_bytes=0))
+
+    def completes_once(self, probe: str) -> bool:
+        """Whether this store refuses to complete an upload in parts on a name that is taken.
+
+        Some compatibles do not look at If-None-Match there, others know no uploads in parts. Proved with the
+        small object ``probe``, which is there afterwards. Raises NotSent if the store does not say, and
+        Refused if it does not encrypt as asked.
+        """
+        package = probe_package(probe)
+        size = package.content.archive_bytes
+        try:
+            with opened(package) as file:
+                with suppress(ObjectExists):
+                    self._put_at_once(package, self._body(file, 0, size, unwatched))
+                self._put_in_parts(package, [self._body(file, 0, size, unwatched)])
+        except ObjectExists:
+            return True
+        except answers.NotEncrypted:  # nor would the object that is to follow be
+            raise
+        except (NotSent, OutcomeUnknown) as error:
+            if not lacks_feature(error):
+                raise NotSent(
+                    f"it is not known whether large objects would be safe here: {error.message}",
+                    hint=error.hint,
+                ) from error
+        except Refused:
+            return False
+        return False
+
+    def _takes_parts(self, package: Package) -> bool:
+        """Whether this object may go in parts. Raises Refused if it may not, and is too large otherwise."""
+        if self._settings.is_aws:
+            return True
+        if self.name not in _COMPLETES_ONCE:
+            probe = f"{prefix_of(package.name)}{PROBE_FOLDER}/parts"
+            _COMPLETES_ONCE[self.name] = self.completes_once(probe)
+        if not _COMPLETES_ONCE[self.name] and package.content.archive_bytes > MAX_AT_ONCE_BYTES:
+            raise Refused(
+                f"{self.name} takes {package.name} only in parts, and there it would replace another object",
+                hint="lower part_limit, so that archives stay below 5 GiB",
+            )
+        return _COMPLETES_ONCE[self.name]
+
     def _put_at_once(self, package: Package, body: Body) -> Mapping[str, Any]:
         checksum = bytes.fromhex(package.content.archive_sha256)
         with self._client(package.name) as client:
-            return client.put_object(**self._properties(package), **_checked(body, checksum), IfNoneMatch="*")
+            answer = client.put_object(
+                **self._properties(package), **_checked(body, checksum), IfNoneMatch="*"
+            )
+        answers.check_has(answer, {"ETag"}, self._settings, package.name)
+        answers.check_object(answer, answers.whole_checksum(checksum), self._settings, package.name)
+        answers.check_encryption(answer, self._settings, package.name, landed=True)
+        return answer
 
     def _put_in_parts(self, package: Package, bodies: Iterable[Body]) -> Mapping[str, Any]:
         upload = self._begin(package)
         try:
             with _nothing_landed():
                 parts = self._upload_parts(package, upload, bodies)
-            return self._complete(upload, parts)
+            return self._complete(upload, parts, bytes.fromhex(package.content.archive_sha256))
         except OutcomeUnknown:  # the completion may still land: the parts must stay
             raise
         except DeliveryError:
@@ -102,9 +195,24 @@ class S3Store:
             raise
 
     def _begin(self, package: Package) -> _Upload:
-        with _nothing_landed(), self._client(package.name) as client:
-            begun = client.create_multipart_upload(**self._properties(package), ChecksumAlgorithm="SHA256")
-        return {"Bucket": self._options.bucket, "Key": package.name, "UploadId": begun["UploadId"]}
+        with _nothing_landed():
+            with self._client(package.name) as client:
+                begun = client.create_multipart_upload(
+                    **self._properties(package), ChecksumAlgorithm="SHA256"
+                )
+            answers.check_has(begun, {"UploadId"}, self._settings, package.name)
+        upload: _Upload = {
+            "Bucket": self._settings.bucket,
+            "Key": package.name,
+            "UploadId": begun["UploadId"],
+            **self._owner(),
+        }
+        try:
+            answers.check_encryption(begun, self._settings, package.name, landed=False)
+        except Refused:
+            self._abort(upload)
+            raise
+        return upload
 
     def _upload_parts(
         self, package: Package, upload: _Upload, bodies: Iterable[Body]
@@ -122,13 +230,21 @@ class S3Store:
     def _upload_part(self, upload: _Upload, number: int, body: Body, checksum: bytes) -> CompletedPartTypeDef:
         with self._client(upload["Key"]) as client:
             answer = client.upload_part(**upload, **_checked(body, checksum), PartNumber=number)
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": _base64(checksum)}
+        answers.check_part(answer, checksum, self._settings, upload["Key"])
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": answers.encoded(checksum)}
 
-    def _complete(self, upload: _Upload, parts: list[CompletedPartTypeDef]) -> Mapping[str, Any]:
+    def _complete(
+        self, upload: _Upload, parts: list[CompletedPartTypeDef], sha256: bytes
+    ) -> Mapping[str, Any]:
         with self._client(upload["Key"]) as client:
-            return client.complete_multipart_upload(
+            answer = client.complete_multipart_upload(
                 **upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
             )
+        answers.check_has(answer, {"ETag", "Location"}, self._settings, upload["Key"])  # Ceph: no ETag
+        checksums = [base64.b64decode(part["ChecksumSHA256"]) for part in parts]
+        right = answers.checksum_of_parts(checksums, sha256)
+        answers.check_object(answer, right, self._settings, upload["Key"])
+        return answer
 
     def _abort(self, upload: _Upload) -> None:
         # A right to create alone may not abort; the bucket's lifecycle rule then removes the parts.
@@ -144,19 +260,27 @@ class S3Store:
         return Body(file, start, length, limit_s=self._limits.upload_s(length), progress=progress)
 
     def _properties(self, package: Package) -> dict[str, Any]:
-        properties = {
-            "Bucket": self._options.bucket,
+        """What an object is created with, however it goes."""
+        settings = self._settings
+        chosen = {
+            "ServerSideEncryption": settings.sse,
+            "SSEKMSKeyId": settings.kms_key,
+            "BucketKeyEnabled": settings.sse == "aws:kms" or None,  # else every object asks the key
+            "StorageClass": settings.storage_class,
+            "ACL": settings.acl,
+        }
+        return {
+            "Bucket": settings.bucket,
             "Key": package.name,
             "ContentType": package.content_type,
             "Metadata": dict(package.metadata),
+            **self._owner(),
+            **{name: value for name, value in chosen.items() if value is not None},
         }
-        if self._options.kms_key is None:
-            return properties
-        return properties | {
-            "ServerSideEncryption": "aws:kms",
-            "SSEKMSKeyId": self._options.kms_key,
-            "BucketKeyEnabled": True,
-        }
+
+    def _owner(self) -> _Owner:
+        owner = self._settings.bucket_owner
+        return {"ExpectedBucketOwner": owner} if owner else {}
 
     @contextmanager
     def _client(self, name: str) -> Iterator[S3Client]:
@@ -165,7 +289,7 @@ class S3Store:
             try:
                 yield client
             except sdk_errors() as error:
-                raise self._access.redacted(put_failed(error, self._options, name)) from error
+                raise self._access.redacted(put_failed(error, self._settings, name)) from error
 
 
 @contextmanager
@@ -179,7 +303,11 @@ def _nothing_landed() -> Iterator[None]:
 
 def _checked(body: Body, checksum: bytes) -> dict[str, Any]:
     """A body that the store takes only if its SHA-256 is ``checksum``."""
-    return {"Body": body.stream(), "ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(checksum)}
+    return {
+        "Body": body.stream(),
+        "ChecksumAlgorithm": "SHA256",
+        "ChecksumSHA256": answers.encoded(checksum),
+    }
 
 
 def _digest(body: Body, whole: hashlib._Hash) -> bytes:
@@ -189,7 +317,3 @@ def _digest(body: Body, whole: hashlib._Hash) -> bytes:
         digest.update(chunk)
         whole.update(chunk)
     return digest.digest()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
