@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter import places
+from exporter.destinations.azure.settings import AzureSettings
+from exporter.destinations.directory import DirectorySettings
+from exporter.destinations.gcs.settings import GcsSettings
 from exporter.destinations.object_store import ObjectStoreDestination
+from exporter.destinations.s3.settings import S3Settings
+from exporter.network.guard import Guard
+from exporter.notation.secret import Secret
 from exporter.places import Places
 from tests.test_runner import job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from exporter.destinations.object_store import Driver
+    from exporter.destinations.object_store import ObjectStoreSettings
     from exporter.pipeline import Job
 
 ROOM = 1000
@@ -95,12 +101,29 @@ def test_an_endpoint_at_which_attempts_hang_is_trouble_until_one_succeeds() -> N
 
 
 @pytest.mark.parametrize(
-    ("store", "endpoint"),
-    [("s3://b@minio:9000", "minio:9000"), ("s3://b", "s3://b"), ("file:///out", "file:///out")],
+    ("settings", "endpoint"),
+    [
+        (
+            S3Settings(type="s3", bucket="b", endpoint_url="https://Minio.example.com:9000/"),
+            "minio.example.com:9000",
+        ),
+        (S3Settings(type="s3", bucket="b", region="eu-west-1"), "s3 eu-west-1"),
+        (GcsSettings(type="gcs", bucket="bbb"), "https://storage.googleapis.com"),
+        (
+            AzureSettings(
+                type="azure",
+                container="ccc",
+                account_url="https://Acme.blob.core.windows.net",
+                sas=Secret("sp=c&sig=x"),
+            ),
+            "https://acme.blob.core.windows.net",
+        ),
+        (DirectorySettings(type="directory", path=Path("/out")), "file:///out"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.type,
 )
-def test_what_follows_the_bucket_in_the_name_of_a_store_is_its_endpoint(store: str, endpoint: str) -> None:
-    driver = cast("Driver", SimpleNamespace(name=store))
-    assert ObjectStoreDestination(driver, "prefix").endpoint == endpoint
+def test_buckets_of_one_server_have_one_endpoint(settings: ObjectStoreSettings, endpoint: str) -> None:
+    assert ObjectStoreDestination(settings.open(Guard()), "prefix").endpoint == endpoint
 
 
 # --- slow uploads ------------------------------------------------------------------------------------

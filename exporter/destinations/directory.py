@@ -82,7 +82,7 @@ class DirectoryStore:
             self._root = _real(path)
         self._incoming = self._root / ".incoming"
         self._swept = False
-        self.name = f"file://{self._root}"
+        self.name = self.endpoint = f"file://{self._root}"
 
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one file here. Leaves nothing behind."""

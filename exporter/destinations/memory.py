@@ -51,6 +51,7 @@ class MemoryStore:
         self, name: str = "memory://", faults: Callable[[Package], Fault | None] = no_faults
     ) -> None:
         self.name = name
+        self.endpoint = name.rpartition("@")[2]
         self.objects: dict[str, StoredObject] = {}
         self._faults = faults
         self._delayed: list[tuple[str, StoredObject]] = []

@@ -40,6 +40,9 @@ LONGEST_SUFFIX = ".jsonl.gz"
 class Driver(ObjectStore, Protocol):
     """An object store, with what it asks of names."""
 
+    endpoint: str
+    """The server that it shares with other stores, which hang when it does; else its own name."""
+
     max_component_bytes: int
     """How long the part of a name between two slashes may be."""
 
@@ -68,7 +71,7 @@ class ObjectStoreDestination:
 
     def __init__(self, store: Driver, prefix: str) -> None:
         self.store = store.name
-        self.endpoint = store.name.rpartition("@")[2]
+        self.endpoint = store.endpoint
         self.prefix = normal_prefix(prefix)
         self._driver = store
 

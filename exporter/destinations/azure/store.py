@@ -62,6 +62,7 @@ class AzureStore:
         self._credentials = Credentials(settings, guard, now=now)
         self._requests = Requests(settings, self._credentials, limits)
         self.name = self._requests.store
+        self.endpoint = self._credentials.account.url
         self._may_write_blocks = True
 
     def folds_case(self) -> bool:

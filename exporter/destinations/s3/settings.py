@@ -89,7 +89,7 @@ class S3Settings(ObjectStoreSettings):
     """The other one of the pair."""
     session_token: Secret | None = None
     """Of keys that serve for a while alone."""
-    through_roles: tuple[RoleArn, ...] = Field((), strict=False)
+    through_roles: tuple[RoleArn, ...] = Field(default=(), strict=False)
     """Roles of your own to assume first, each by means of the one before; the last assumes `role_arn`."""
     role_arn: RoleArn | None = None
     """The customer's role to assume."""
@@ -123,6 +123,11 @@ class S3Settings(ObjectStoreSettings):
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         port = "" if url.port in (None, DEFAULT_PORTS.get(url.scheme)) else f":{url.port}"
         return f"s3://{self.bucket}@{host}{port}{url.path.rstrip('/')}"
+
+    @property
+    def endpoint(self) -> str:
+        """The server behind it: a region of AWS has one for all its buckets."""
+        return f"s3 {self.region or ''}" if self.is_aws else self.store_name.partition("@")[2]
 
     @property
     def is_aws(self) -> bool:

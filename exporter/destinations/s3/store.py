@@ -101,6 +101,7 @@ class S3Store:
         if settings.endpoint_url:
             guard.inspect(settings.endpoint_url, "endpoint_url")
         self.name = settings.store_name
+        self.endpoint = settings.endpoint
         self._settings = settings
         self._guard = guard
         self._limits = limits
