@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import subprocess
 import sys
@@ -66,7 +65,6 @@ def test_a_put_is_one_conditional_request_with_checksums(cloud: Cloud, tmp_path:
         "name": NAME,
         "contentType": "application/zip",
         "crc32c": base64.b64encode(google_crc32c.value(b"PK...").to_bytes(4, "big")).decode(),
-        "md5Hash": base64.b64encode(hashlib.md5(b"PK...").digest()).decode(),
         "metadata": {"plan": "p1"},
     }
     stored = cloud.object()

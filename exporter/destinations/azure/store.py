@@ -107,7 +107,7 @@ class AzureStore:
     ) -> Mapping[str, Any]:
         size = package.content.archive_bytes
         body, digests = self._body(file, 0, size, progress), _Digests()
-        digests.of(body)
+        digests.add(body)
         md5 = digests.checked(package)
         answer = self._requests.send(
             package.name,
@@ -223,15 +223,19 @@ class _Digests:
     def of(self, body: Body) -> bytes:
         """The MD5 of this body; those of the whole go on by it. Raises NotSent."""
         digest = _new_md5()
+        self.add(body, digest)
+        return digest.digest()
+
+    def add(self, body: Body, *others: hashlib._Hash) -> None:
+        """Go on by this body, as the ``others`` do. Raises NotSent."""
         try:
             while chunk := body.read(READ_BYTES):
-                for one in (digest, self._md5, self._sha256):
+                for one in (self._md5, self._sha256, *others):
                     one.update(chunk)
         except OSError as error:
             raise NotSent(
                 f"the archive cannot be read from the workspace: {error.strerror}", hint=RENDER_AGAIN
             ) from error
-        return digest.digest()
 
     def checked(self, package: Package) -> bytes:
         """The MD5 of the whole. Raises NotSent if it is not what the package says."""

@@ -16,7 +16,7 @@ import secrets
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from exporter.destinations.gcs import wire
@@ -46,13 +46,6 @@ READ_BYTES = 1 << 20
 GOOGLES = re.compile(
     r"(storage|www)\.googleapis\.com|storage\.[a-z0-9-]+\.rep\.googleapis\.com|storage-[a-z0-9-]+\.p\.googleapis\.com"
 )
-
-
-class Checksums(NamedTuple):
-    """What the store computes of an object as well; in base64."""
-
-    crc32c: str
-    md5: str
 
 
 class GcsStore:
@@ -92,22 +85,22 @@ class GcsStore:
         """Create the object whole, or not at all; exactly one request decides."""
         size = package.content.archive_bytes
         with opened(package) as file:
-            checksums = _checksums(package, file)
+            crc32c = _crc32c(package, file)
             if size < self._limits.resumable_bytes:
-                answer = self._put_at_once(package, checksums, file, progress)
+                answer = self._put_at_once(package, crc32c, file, progress)
             else:
-                answer = self._put_in_chunks(package, checksums, file, progress)
-        return self._receipt(package, checksums, answer)
+                answer = self._put_in_chunks(package, crc32c, file, progress)
+        return self._receipt(package, crc32c, answer)
 
     def _put_at_once(
-        self, package: Package, checksums: Checksums, file: BinaryIO, progress: Callable[[int], None]
+        self, package: Package, crc32c: str, file: BinaryIO, progress: Callable[[int], None]
     ) -> Answer:
         size = package.content.archive_bytes
         body = Body(file, 0, size, limit_s=self._limits.upload_s(size), progress=progress)
         boundary = secrets.token_hex(16)
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
-            f"{json.dumps(self._resource(package, checksums))}\r\n"
+            f"{json.dumps(self._resource(package, crc32c))}\r\n"
             f"--{boundary}\r\nContent-Type: {package.content_type}\r\n\r\n"
         )
         upload = Upload(body, head.encode(), f"\r\n--{boundary}--\r\n".encode())
@@ -116,24 +109,24 @@ class GcsStore:
         return self.request(package.name, "POST", path, headers=headers, body=upload)
 
     def _put_in_chunks(
-        self, package: Package, checksums: Checksums, file: BinaryIO, progress: Callable[[int], None]
+        self, package: Package, crc32c: str, file: BinaryIO, progress: Callable[[int], None]
     ) -> Answer:
         with nothing_landed():
-            path = self._begin(package, checksums)
+            path = self._begin(package, crc32c)
             size = package.content.archive_bytes
             send = partial(self.request, package.name)
             chunks = Chunks(send, path, file, size, self._limits, Counted(progress))
             last = chunks.send_all_but_the_last()
         return chunks.complete(last)
 
-    def _begin(self, package: Package, checksums: Checksums) -> str:
+    def _begin(self, package: Package, crc32c: str) -> str:
         """The path of a new session."""
         headers = {
             "Content-Type": "application/json; charset=UTF-8",
             "X-Upload-Content-Type": package.content_type,
             "X-Upload-Content-Length": str(package.content.archive_bytes),
         }
-        body = json.dumps(self._resource(package, checksums)).encode()
+        body = json.dumps(self._resource(package, crc32c)).encode()
         path = self._upload_path("resumable", package.name)
         begun = self.request(package.name, "POST", path, headers=headers, body=body)
         return session_path(begun).removeprefix(urlsplit(self.endpoint).path)
@@ -145,13 +138,12 @@ class GcsStore:
         bucket = quote(self._settings.bucket, safe="")
         return f"/upload/storage/v1/b/{bucket}/o?{urlencode(query, quote_via=quote, safe='')}"
 
-    def _resource(self, package: Package, checksums: Checksums) -> dict[str, Any]:
+    def _resource(self, package: Package, crc32c: str) -> dict[str, Any]:
         """What the object is to be; the store refuses it if its checksums come out otherwise."""
         resource = {
             "name": package.name,
             "contentType": package.content_type,
-            "crc32c": checksums.crc32c,
-            "md5Hash": checksums.md5,
+            "crc32c": crc32c,
             "metadata": dict(package.metadata),
         }
         if self._settings.storage_class:
@@ -193,13 +185,12 @@ class GcsStore:
         settings = self._settings
         return Place(self.name, settings.bucket, settings.kms_key, self._credentials.member)
 
-    def _receipt(self, package: Package, checksums: Checksums, answer: Answer) -> Receipt:
+    def _receipt(self, package: Package, crc32c: str, answer: Answer) -> Receipt:
         """The proof of delivery, if the answer is one. Raises Refused or OutcomeUnknown."""
         made = answer.json()
         sent = {
             "size": str(package.content.archive_bytes),
-            "crc32c": checksums.crc32c,
-            "md5Hash": checksums.md5,
+            "crc32c": crc32c,
         }
         stored = {key: str(made[key]) for key in sent if key in made}
         if any(stored[key] != sent[key] for key in stored):
@@ -240,16 +231,19 @@ def canonical_name(settings: GcsSettings) -> str:
     return f"gs://{settings.bucket}@{shown}{port}{url.path.rstrip('/')}"
 
 
-def _checksums(package: Package, file: BinaryIO) -> Checksums:
-    """Those of the archive. Raises NotSent if it is not what its package says."""
+def _crc32c(package: Package, file: BinaryIO) -> str:
+    """That of the archive, in base64. Raises NotSent if it is not what its package says.
+
+    The store computes it as well, ten times as fast as the MD5 that it also takes.
+    """
     import google_crc32c
 
     crc32c: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call] # so it is
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    sha256 = hashlib.sha256()
     try:
         while block := file.read(READ_BYTES):
-            for digest in (crc32c, md5, sha256):
-                digest.update(block)
+            crc32c.update(block)
+            sha256.update(block)
     except OSError as error:
         raise NotSent(
             f"the archive {package.path.name} cannot be read from the workspace: {error.strerror}",
@@ -257,8 +251,4 @@ def _checksums(package: Package, file: BinaryIO) -> Checksums:
         ) from error
     if sha256.hexdigest() != package.content.archive_sha256:
         raise changed(package)
-    return Checksums(_base64(crc32c.digest()), _base64(md5.digest()))
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return base64.b64encode(crc32c.digest()).decode()
