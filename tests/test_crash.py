@@ -2,7 +2,8 @@
 
 `make test` kills at every kind of step (some 125, in a run of some 940 steps) and at an even share of all;
 `make proof` at every single one, in four stories (first run, later windows, backfill, replay), with a
-directory and with S3 behind a real socket: 2,200 steps each. Every test prints at how many it killed.
+directory, and with S3, Google Cloud Storage and Azure behind real sockets: some 2,200 steps each. Every test
+prints at how many it killed.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import gcs_sessions
 from tests import proxy as proxies
+from tests.azure_stores import azure_before
+from tests.azurite import shared_azurite
 from tests.crash import promises
-from tests.crash.child import Nursery, nursery
+from tests.crash.child import SMALL_PART_BYTES, Nursery, nursery
+from tests.crash.clouds import AzureContainer, GoogleBucket
 from tests.crash.ledgers import PostgresDatabase
 from tests.crash.stories import (
     ALL_LIVE,
@@ -42,16 +47,23 @@ from tests.crash.stories import (
     sweep,
 )
 from tests.crash.world import ACCOUNTS, Bucket, Directory, New, World, run_at
+from tests.gcs_stores import cloud_for, is_completion, query_of
 from tests.postgres import shared_postgres
 from tests.proxy import LOSE_ANSWER, Fault, Proxy, Request, proxy_before
 from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Moto, moto_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.crash.steps import Step
 
 SHARES = 4
+CLOUDS = {  # with how it takes small objects, and large ones
+    "s3_world": ("S3Store.put: before an answer", "S3Store._complete"),
+    "gcs_world": ("GcsStore._put_at_once", "Chunks.complete"),
+    "azure_world": ("AzureStore._put_at_once", "AzureStore._commit"),
+}
+IN_PUT = re.compile(r"(S3|Gcs|Azure)Store\.put")
 MEMORY = "/dev/shm"
 STOPPED = -signal.SIGSTOP
 ALONE = replace(STORIES["windows"], command=(*run_at(3), "--export", "acme"))
@@ -108,6 +120,21 @@ def s3_world(folder: Path, children: Nursery, s3: tuple[Moto, Proxy]) -> World:
     return World(folder / "world", place, children)
 
 
+@pytest.fixture
+def gcs_world(folder: Path, children: Nursery, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """With a server that takes small chunks."""
+    monkeypatch.setattr(gcs_sessions, "QUANTUM_BYTES", SMALL_PART_BYTES)
+    with cloud_for() as cloud:
+        yield World(folder / "world", GoogleBucket(cloud), children)
+
+
+@pytest.fixture
+def azure_world(folder: Path, children: Nursery) -> Iterator[World]:
+    azurite = shared_azurite()
+    with azure_before(azurite) as proxy:
+        yield World(folder / "world", AzureContainer(azurite, proxy, "cw"), children)
+
+
 def shared(steps: list[Step], share: int, of: int = SHARES) -> list[Step]:
     return steps[share::of]
 
@@ -144,16 +171,21 @@ def test_killed_at_the_first_run_a_backfill_or_a_replay_it_goes_on(world: World,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", range(2))
-def test_killed_at_every_kind_of_step_of_an_upload_to_s3_it_is_delivered_once(
-    s3_world: World, share: int
+@pytest.mark.parametrize("store", CLOUDS)
+def test_killed_at_every_kind_of_step_of_an_upload_to_a_cloud_it_is_delivered_once(
+    request: pytest.FixtureRequest, store: str, share: int
 ) -> None:
+    world: World = request.getfixturevalue(store)
     story = STORIES["windows"]
-    prepare(s3_world, story)
-    steps = steps_of(s3_world, story)
-    uploads = [step for step in steps if "S3Store" in step[0]]
-    some = shared([*chosen(uploads, spread=1000), *steps[::80]], share, of=2)
-    say("windows, S3", len(some), len(steps))
-    sweep(s3_world, story, some)
+    prepare(world, story)
+    steps = steps_of(world, story)
+    uploads = [step for step in steps if IN_PUT.search(step[0])]
+    for way in CLOUDS[store]:
+        assert any(way in kind for kind, _ in uploads)
+    elsewhere = steps[::80] if store == "s3_world" else []
+    some = shared([*chosen(uploads, spread=1000), *elsewhere], share, of=2)
+    say(f"windows, {store}", len(some), len(steps))
+    sweep(world, story, some)
 
 
 @pytest.mark.slow
@@ -172,7 +204,7 @@ def test_killed_within_a_ledger_in_postgresql_it_goes_on(postgres_world: World, 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("name", STORIES)
-@pytest.mark.parametrize("store", ["world", "s3_world", "postgres_world"])
+@pytest.mark.parametrize("store", ["world", "postgres_world", *CLOUDS])
 def test_killed_at_every_single_step_nothing_is_lost_or_doubled(
     request: pytest.FixtureRequest, store: str, name: str, share: int
 ) -> None:
@@ -279,8 +311,11 @@ def test_several_processes_at_once_on_a_ledger_in_postgresql_deliver_each_record
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_deliver_each_record_to_s3_once(s3_world: World) -> None:
-    together(s3_world, processes=2, rounds=3, deaths=0, seed=1)
+@pytest.mark.parametrize("store", CLOUDS)
+def test_two_processes_at_once_deliver_each_record_to_a_cloud_once(
+    request: pytest.FixtureRequest, store: str
+) -> None:
+    together(request.getfixturevalue(store), processes=2, rounds=3, deaths=0, seed=1)
 
 
 @pytest.mark.proof
@@ -389,10 +424,52 @@ def test_an_object_whose_answer_was_lost_is_found_and_committed_without_alarm(
     assert outcomes["unknown"] == outcomes["exists"] == len(met) > 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("store", "decides"),
+    [
+        ("gcs_world", lambda sent: is_completion(sent) or query_of(sent).get("uploadType") == "multipart"),
+        ("azure_world", lambda sent: sent.method == "PUT" and query_of(sent).get("comp") != "block"),
+    ],
+)
+def test_an_object_of_another_cloud_whose_answer_was_lost_is_found_too(
+    request: pytest.FixtureRequest, store: str, decides: Callable[[Request], bool]
+) -> None:
+    world: World = request.getfixturevalue(store)
+    assert isinstance(world.place, (GoogleBucket, AzureContainer))
+    met: set[str] = set()
+
+    def script(sent: Request) -> Fault | None:
+        query = query_of(sent)
+        upload = query.get("name") or query.get("upload_id") or sent.path.partition("?")[0]
+        if upload in met or not decides(sent):
+            return None
+        met.add(upload)
+        return LOSE_ANSWER
+
+    world.place.proxy.script = script
+    world.appear(*FIRST_WINDOW)
+    finish(world, *run_at(1))
+    promises.check(world, 1, ALL_LIVE)
+    outcomes = promises.outcomes(world)
+    assert outcomes["unknown"] == outcomes["exists"] == len(met) > 1
+
+
 def test_a_foreign_object_stops_its_export_until_it_is_resumed(world: World) -> None:
+    meet_a_foreign_object(world)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", CLOUDS)
+def test_a_foreign_object_in_a_cloud_stops_its_export_until_it_is_resumed(
+    request: pytest.FixtureRequest, store: str
+) -> None:
+    meet_a_foreign_object(request.getfixturevalue(store))
+
+
+def meet_a_foreign_object(world: World) -> None:
     place = world.place
-    assert isinstance(place, Directory)
-    place.plant(FIRST_NAME, b"somebody else's")
+    place.reset({FIRST_NAME: b"somebody else's"})
     world.appear(*FIRST_WINDOW)
     assert world.run(*run_at(1)) == 10
     assert "foreign object" in world.said()
@@ -456,7 +533,7 @@ def test_a_product_without_one_of_its_rules_is_caught_by_killing_it(world: World
 def test_a_product_that_replaces_files_is_caught_by_a_foreign_one(world: World) -> None:
     world.mutant = "files_replaced"
     with pytest.raises(AssertionError):
-        test_a_foreign_object_stops_its_export_until_it_is_resumed(world)
+        meet_a_foreign_object(world)
 
 
 def test_a_product_that_commits_whatever_happened_meanwhile_is_caught_by_a_late_process(world: World) -> None:

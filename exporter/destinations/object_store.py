@@ -33,6 +33,7 @@ MAX_METADATA_BYTES = 2048  # S3's limit, the lowest of all stores
 RENDER_AGAIN = "leave the workspace to this program alone; the next run renders the archive again"
 PROBE = Path(__file__).with_name("probe.txt")  # a file that is there: `check` needs no room to write
 PROBE_FOLDER = ".audit-exporter-check"  # outside `audit/`, where nothing but records lives
+NOT_THE_STORE = "see what answers there: it says so of a name that nobody ever had"
 LONGEST_STAMP = Stamp(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), 9999)
 LONGEST_SUFFIX = ".jsonl.gz"
 
@@ -230,7 +231,8 @@ def _second_put(store: ObjectStore, package: Package) -> Finding:
 def _failed_probe(store: ObjectStore, error: DeliveryError) -> Finding:
     """A finding names its store as its subject; an error, which has none, does it in its message."""
     message = error.message.removeprefix(f"{store.name} ")
-    return Finding(store.name, Level.ERROR, message, error.hint, error.fix)
+    hint = NOT_THE_STORE if isinstance(error, ObjectExists) else error.hint  # of a name that is new
+    return Finding(store.name, Level.ERROR, message, hint, error.fix)
 
 
 def probe_package(name: str) -> Package:

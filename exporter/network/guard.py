@@ -156,9 +156,9 @@ class Guard:
         if place is Place.PUBLIC or self._allows(target, place):
             return
         leads_to = "" if target.address is not None else f" leads to {address}, which"
-        raise ConfigError(
-            f"{setting} must not be used: {target.shown}{leads_to} is {place}", hint=_allow(target)
-        )
+        never = place in {Place.LINK, Place.PLATFORM}
+        hint = "name the host itself: nothing that is delivered to is there" if never else _allow(target)
+        raise ConfigError(f"{setting} must not be used: {target.shown}{leads_to} is {place}", hint=hint)
 
     def _judge_name(self, target: Target) -> None:
         """What a name says by itself of where a proxy would find it."""

@@ -25,16 +25,24 @@ if TYPE_CHECKING:
 
 SMALL_PART_BYTES = 256
 PRELOADED = (
+    "azure.core.pipeline.transport",
+    "azure.storage.blob",
     "boto3",
     "exporter.commands.deliver",
     "exporter.commands.manage",
+    "exporter.destinations.azure.store",
     "exporter.destinations.directory",
+    "exporter.destinations.gcs.store",
     "exporter.destinations.s3.store",
     "exporter.ledger.postgres",
     "exporter.ledger.sqlite",
+    "exporter.network.session",
     "exporter.report.run",
     "exporter.sources.sqlite",
     "exporter.telemetry.logs",
+    "google.auth",
+    "google.oauth2.service_account",
+    "google_crc32c",
     "sqlalchemy.dialects.postgresql.psycopg",
     "tests.crash.mutants",
     "tests.crash.steps",
@@ -167,11 +175,21 @@ def _redirect(life: Life) -> None:
 
 def _limit_parts() -> None:
     """Uploads in parts from a size on that a test can afford."""
+    from exporter.destinations.azure.requests import AzureLimits
+    from exporter.destinations.azure.store import AzureStore
+    from exporter.destinations.gcs.store import GcsLimits, GcsStore
     from exporter.destinations.s3.store import S3Limits, S3Store
 
-    defaults = S3Store.__init__.__kwdefaults__
-    assert defaults is not None
-    defaults["limits"] = S3Limits(multipart_bytes=2 * SMALL_PART_BYTES, part_bytes=SMALL_PART_BYTES)
+    large, part = 2 * SMALL_PART_BYTES, SMALL_PART_BYTES
+    _set_limits(S3Store, S3Limits(multipart_bytes=large, part_bytes=part))
+    _set_limits(GcsStore, GcsLimits(resumable_bytes=large, chunk_bytes=part))
+    _set_limits(AzureStore, AzureLimits(blocks_bytes=large, block_bytes=part))
+
+
+def _set_limits(store: Any, limits: object) -> None:  # noqa: ANN401 - any driver
+    defaults = store.__init__.__kwdefaults__
+    assert "limits" in defaults
+    defaults["limits"] = limits
 
 
 if __name__ == "__main__":

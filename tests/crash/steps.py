@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from exporter.destinations.azure.store import AzureStore
 from exporter.destinations.directory import DirectoryStore
+from exporter.destinations.gcs.resumable import Chunks
+from exporter.destinations.gcs.store import GcsStore
 from exporter.destinations.s3.store import S3Store
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
@@ -42,6 +45,9 @@ METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (Requests, ("backfill", "replay", "resume")),
     (DirectoryStore, ("put",)),
     (S3Store, ("put", "_begin", "_upload_part", "_complete")),
+    (GcsStore, ("put", "_put_at_once", "_begin")),
+    (Chunks, ("_send_chunk", "complete")),
+    (AzureStore, ("put", "_put_at_once", "_put_block", "_commit")),
     (Workspace, ("__enter__", "__exit__", "folder")),
 )
 SYSTEM_CALLS = ("link", "fsync", "mkdir", "unlink", "rmdir")

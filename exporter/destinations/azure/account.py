@@ -25,6 +25,9 @@ AZURE_HOSTS: Final = (
 )
 """Nobody but Azure answers there; private DNS may lead them to a private endpoint."""
 
+TEXT_URL: Final = "the connection_string's blob endpoint"
+"""What errors call an account's URL that is not a setting of its own."""
+
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[A-Za-z0-9-]{1,63})?/?"
@@ -115,7 +118,7 @@ class ConnectionString:
                 "the connection_string needs an AccountKey or a SharedAccessSignature, not both",
                 hint=_TEXT_HINT,
             )
-        account = Account.at(_blob_endpoint(fields), "the connection_string's blob endpoint", _name(fields))
+        account = Account.at(_blob_endpoint(fields), TEXT_URL, _name(fields))
         return cls(account, key, sas)
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from exporter.destinations.azure.account import AZURE_HOSTS, Account, ConnectionString
+from exporter.destinations.azure.account import AZURE_HOSTS, TEXT_URL, Account, ConnectionString
 from exporter.destinations.azure.errors import token_failed
 from exporter.errors import ConfigError, NotSent
 from exporter.network.session import CONNECT_TIMEOUT_S, IDLE_TIMEOUT_S, new_session
@@ -89,7 +89,8 @@ class Credentials:
         self.authority = _authority(settings, self.account)
         self.ca_file = settings.ca_file
         self.guard = _with_azure(guard)
-        self.guard.inspect(self.account.url, "account_url")
+        from_text = settings.connection_string is not None
+        self.guard.inspect(self.account.url, TEXT_URL if from_text else "account_url")
         self._check_key_owner()
         self._check_token_host(guard)
 

@@ -39,6 +39,8 @@ KMS_FIX = (
     ' --member="serviceAccount:service-$(gcloud storage buckets describe gs://{bucket} --raw'
     " --format='value(projectNumber)')@gs-project-accounts.iam.gserviceaccount.com\""
 )
+BUCKET_HINT = "create the bucket {bucket}, or correct bucket or endpoint_url"
+BUCKET_FIX = "gcloud storage buckets create gs://{bucket} --uniform-bucket-level-access"
 CONNECTION_HINT = "check endpoint_url, ca_file and the network between here and the store"
 
 
@@ -96,7 +98,7 @@ MEANINGS: Final = (  # the first that fits
         Refused,
         "give other credentials: the store does not accept those, which may have been revoked",
     ),
-    Meaning(_only(404), "", Refused, "create the bucket {bucket}, or correct bucket or endpoint_url"),
+    Meaning(_only(404), "", Refused, BUCKET_HINT, BUCKET_FIX),
     Meaning(
         _only(400),
         r"crc32c|md5|checksum|hash",

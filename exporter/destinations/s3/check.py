@@ -125,7 +125,7 @@ def _warnings(case: Case, subject: str) -> Iterator[Finding]:
         yield Finding(
             subject,
             Level.WARNING,
-            f"{case.writer} has more rights here than it needs: {', '.join(granted)}",
+            f"{_named(case.writer)} has more rights here than it needs: {', '.join(granted)}",
             "take them away: this program only ever creates objects; this is all that it needs",
             policies.text_of(policies.of_writer(case.settings, case.probe, case.writer)),
         )
@@ -133,6 +133,10 @@ def _warnings(case: Case, subject: str) -> Iterator[Finding]:
     if words:
         yield Finding(subject, Level.WARNING, words, CLOCK_HINT, CLOCK_FIX)
     yield from _loose_trust(case, subject)
+
+
+def _named(writer: str) -> str:
+    return "this program" if writer == NOBODY else writer
 
 
 def _ask_for_more(case: Case) -> Mapping[str, Mapping[str, Any]]:
