@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.destinations.azure.requests import AzureLimits
 from exporter.destinations.azure.settings import AzureSettings
 from exporter.destinations.azure.store import AzureStore
+from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError
 from exporter.network.guard import Guard
 from tests.azurite import KEY, Azurite, sas_of, shared_azurite
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1 << 20
-IN_BLOCKS = AzureLimits(blocks_bytes=6 * MIB, block_bytes=4 * MIB)
+IN_BLOCKS = Limits(large_bytes=6 * MIB, part_bytes=4 * MIB)
 LARGE = hashlib.shake_256(b"large").digest(6 * MIB + 1)
 CANARY = "canary+secret/value="
 ALLOWED = Guard(["127.0.0.1"])
@@ -35,7 +35,7 @@ def settings_of(container: str, url: str, **more: object) -> AzureSettings:
     return AzureSettings.model_validate({"type": "azure", "container": container} | place | more)
 
 
-def store_of(container: str, url: str, limits: AzureLimits = IN_BLOCKS, **more: object) -> AzureStore:
+def store_of(container: str, url: str, limits: Limits = IN_BLOCKS, **more: object) -> AzureStore:
     """A store that asks with the account's key, unless told otherwise."""
     if not {"sas", "identity", "client_secret", "client_certificate", "connection_string"} & set(more):
         more.setdefault("account_key", KEY)

@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from exporter.destinations.gcs.settings import GcsSettings
-from exporter.destinations.gcs.store import GcsLimits, GcsStore
+from exporter.destinations.gcs.store import GcsStore
+from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError
 from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, ignore, package_of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 CREATE = "storage.objects.create"
 GUARD = Guard(["127.0.0.1"])
-IN_CHUNKS = GcsLimits(resumable_bytes=2 * MIB, chunk_bytes=MIB)
+IN_CHUNKS = Limits(large_bytes=2 * MIB, part_bytes=MIB)
 LARGE = hashlib.shake_256(b"large").digest(3 * MIB + 1)  # three chunks and one byte
 
 
@@ -58,7 +59,7 @@ class Cloud:
             given["ca_file"] = str(self.ca_file)
         return GcsSettings.model_validate({**given, **changes})
 
-    def store(self, limits: GcsLimits = IN_CHUNKS, **changes: Any) -> GcsStore:  # noqa: ANN401
+    def store(self, limits: Limits = IN_CHUNKS, **changes: Any) -> GcsStore:  # noqa: ANN401
         return GcsStore(self.settings(**changes), GUARD, limits=limits)
 
     def object(self, name: str = NAME) -> StoredObject:

@@ -15,7 +15,8 @@ import pytest
 
 from exporter.destinations.s3 import store as s3
 from exporter.destinations.s3.settings import S3Settings
-from exporter.destinations.s3.store import S3Limits, S3Store
+from exporter.destinations.s3.store import S3Store
+from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError
 from exporter.network.guard import Guard
 from tests.contracts.object_store import ignore, package_of
@@ -30,7 +31,7 @@ MIB = 1 << 20
 KEYS = {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
 NO_KEYS = {"access_key_id": None, "secret_access_key": None}
 LOOPBACK = Guard(["127.0.0.1"])
-IN_PARTS = S3Limits(multipart_bytes=6 * MIB, part_bytes=5 * MIB)
+IN_PARTS = Limits(large_bytes=6 * MIB, part_bytes=5 * MIB)
 LARGE = hashlib.shake_256(b"large").digest(6 * MIB + 1)
 KEY_ARN = "arn:aws:kms:us-east-1:111122223333:key/0d9f"
 ROLE_ARN = "arn:aws:iam::123456789012:role/customer"
@@ -52,7 +53,7 @@ def new_bucket_behind(proxy: Proxy, **more: object) -> S3Settings:
     return settings_of(shared_moto().new_bucket(), **place, **KEYS, **more)
 
 
-def store_of(settings: S3Settings, limits: S3Limits = IN_PARTS, guard: Guard = LOOPBACK) -> S3Store:
+def store_of(settings: S3Settings, limits: Limits = IN_PARTS, guard: Guard = LOOPBACK) -> S3Store:
     """A store that was seen to refuse a second completion, as it is after its first large object."""
     s3._COMPLETES_ONCE[settings.store_name] = True
     return S3Store(settings, guard, limits=limits)

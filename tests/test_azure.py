@@ -13,8 +13,7 @@ import pytest
 import stamina
 
 from exporter.destinations.azure import store as azure
-from exporter.destinations.azure.requests import AzureLimits
-from exporter.destinations.azure.store import DEFAULT_LIMITS
+from exporter.destinations.uploads import DEFAULT_LIMITS, Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Level
 from tests.azure_stores import (
@@ -140,7 +139,7 @@ def test_two_attempts_share_no_block(container: str, proxy: Proxy, tmp_path: Pat
 
 
 def test_the_threshold_is_64_mib_in_blocks_of_16() -> None:
-    assert (DEFAULT_LIMITS.blocks_bytes, DEFAULT_LIMITS.block_bytes) == (64 * MIB, 16 * MIB)
+    assert (DEFAULT_LIMITS.large_bytes, DEFAULT_LIMITS.part_bytes) == (64 * MIB, 16 * MIB)
 
 
 @pytest.mark.parametrize("size", [6 * MIB - 1, 6 * MIB])
@@ -235,7 +234,7 @@ def test_the_permission_to_create_is_enough(
 def test_what_is_too_large_for_one_request_needs_the_right_to_blocks(
     container: str, proxy: Proxy, tmp_path: Path
 ) -> None:
-    limits = AzureLimits(blocks_bytes=4 * MIB, block_bytes=4 * MIB, at_once_bytes=5 * MIB)
+    limits = Limits(large_bytes=4 * MIB, part_bytes=4 * MIB, at_once_bytes=5 * MIB)
     store = store_of(container, account_behind(proxy), sas=sas_of(container), limits=limits)
     store.put(package_of(tmp_path, LARGE[: 4 * MIB], "audit/small enough"), ignore)  # finds out about blocks
     assert isinstance(failed_put(store, tmp_path, LARGE), Refused)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stamina
 
-from exporter.destinations.azure.requests import AzureLimits
 from exporter.destinations.azure.store import BLOCK_TRIES
+from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from tests.azure_stores import (
     LARGE,
@@ -227,7 +227,7 @@ def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_open(
 ) -> None:
     never = Event()
     proxy.script = answering(Fault(hold=never))
-    error = failed_put(store_of(container, account_behind(proxy), limits=AzureLimits(answer_s=0.2)), tmp_path)
+    error = failed_put(store_of(container, account_behind(proxy), limits=Limits(answer_s=0.2)), tmp_path)
     never.set()
     assert type(error) is OutcomeUnknown
 
@@ -243,7 +243,7 @@ def test_an_upload_that_crawls_is_ended(
     def crawl(_sent_bytes: int) -> None:
         passed[0] += 0.5
 
-    store = store_of(container, account_behind(proxy), limits=AzureLimits(slowest_bytes_per_s=1 << 20))
+    store = store_of(container, account_behind(proxy), limits=Limits(slowest_bytes_per_s=1 << 20))
     with pytest.raises(OutcomeUnknown):
         store.put(package_of(tmp_path, LARGE[: 5 << 20]), crawl)
     assert 60 < passed[0] < 70

@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.destinations.gcs.settings import GcsSettings
-from exporter.destinations.gcs.store import GcsLimits, GcsStore
+from exporter.destinations.gcs.store import GcsStore
+from exporter.destinations.uploads import Limits
 from exporter.errors import ConfigError, NotSent, ObjectExists, Refused
 from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, ignore, package_of
@@ -99,7 +100,7 @@ def test_bytes_that_look_like_the_end_of_the_body_are_stored_as_they_are(
 
 
 def test_the_threshold_is_64_mib_in_chunks_of_16() -> None:
-    assert (GcsLimits().resumable_bytes, GcsLimits().chunk_bytes) == (64 * MIB, 16 * MIB)
+    assert (Limits().large_bytes, Limits().part_bytes) == (64 * MIB, 16 * MIB)
 
 
 @pytest.mark.parametrize("size", [2 * MIB - 1, 2 * MIB])

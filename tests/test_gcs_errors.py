@@ -14,7 +14,7 @@ import pytest
 import requests
 import stamina
 
-from exporter.destinations.gcs.store import GcsLimits
+from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from tests.contracts.object_store import NAME, ignore, package_of
 from tests.gcs_stores import LARGE, MIB, Cloud, answering, cloud_for, failed_put, gcs_error, put
@@ -270,7 +270,7 @@ def test_a_reset_at_any_byte_of_the_answer_leaves_the_outcome_open(
 def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_open(cloud: Cloud, tmp_path: Path) -> None:
     never = Event()
     cloud.proxy.script = answering(Fault(hold=never))
-    error = failed_put(cloud.store(GcsLimits(answer_s=0.2)), tmp_path)
+    error = failed_put(cloud.store(Limits(answer_s=0.2)), tmp_path)
     never.set()
     assert isinstance(error, OutcomeUnknown)
 
@@ -280,9 +280,9 @@ def test_an_upload_that_crawls_is_ended(
 ) -> None:
     """However steadily bytes trickle: each block on the wire takes 9 s here."""
     clock = [0.0]
-    store = cloud.store(GcsLimits(slowest_bytes_per_s=1 << 20))
+    store = cloud.store(Limits(slowest_bytes_per_s=1 << 20))
     put(store, tmp_path, b"first")
-    monkeypatch.setattr("exporter.destinations.object_store.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("exporter.destinations.uploads.time.monotonic", lambda: clock[0])
 
     def crawl(_sent_bytes: int) -> None:
         clock[0] += 9

@@ -9,6 +9,7 @@ import pytest
 import stamina
 
 from exporter.destinations.gcs import resumable
+from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from tests.contracts.object_store import NAME, ignore, package_of
 from tests.gcs_stores import (
@@ -268,7 +269,7 @@ def test_an_upload_that_crawls_from_chunk_to_chunk_is_ended(
         return None
 
     cloud.proxy.script = crawl
-    limits = resumable.GcsLimits(resumable_bytes=2 * MIB, chunk_bytes=MIB, slowest_bytes_per_s=1 << 30)
+    limits = Limits(large_bytes=2 * MIB, part_bytes=MIB, slowest_bytes_per_s=1 << 30)
     with pytest.raises(NotSent, match="time for an upload of this size"):
         cloud.store(limits).put(package_of(tmp_path, LARGE), ignore)
     assert not any(map(is_completion, cloud.proxy.seen))

@@ -67,7 +67,10 @@ RULES: Final = (
     ),
     Rule(
         "destinations*",
-        (*SEAM, "keys", "network.*", "notation.*", "destinations.object_store", "{driver}*"),
+        (
+            *(*SEAM, "keys", "network.*", "notation.*", "{driver}*"),
+            *("destinations.object_store", "destinations.uploads", "destinations.probe"),
+        ),
         "a store is a thin driver below the portable one, and knows no other",
     ),
     Rule("ledger", (), "the rules are imported without the database behind them"),

@@ -10,8 +10,10 @@ import pytest
 
 from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.memory import Fault, MemoryStore
-from exporter.destinations.object_store import PROBE, Body, ObjectStoreDestination
+from exporter.destinations.object_store import ObjectStoreDestination
+from exporter.destinations.probe import PROBE
 from exporter.destinations.s3.store import S3Store
+from exporter.destinations.uploads import Body
 from exporter.errors import ConfigError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Level
 from tests.azure_stores import azure_before, creating_subject

@@ -17,7 +17,8 @@ import structlog
 from pydantic import ValidationError
 
 from exporter.destinations.s3 import store as s3
-from exporter.destinations.s3.store import S3Limits, S3Store
+from exporter.destinations.s3.store import S3Store
+from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, ignore, package_of
@@ -129,7 +130,7 @@ def test_a_large_object_goes_in_parts_and_only_its_completion_is_conditional(
 
 
 def test_the_threshold_is_64_mib_in_parts_of_16() -> None:
-    assert (S3Limits().multipart_bytes, S3Limits().part_bytes) == (64 * MIB, 16 * MIB)
+    assert (Limits().large_bytes, Limits().part_bytes) == (64 * MIB, 16 * MIB)
 
 
 @pytest.mark.parametrize("size", [6 * MIB - 1, 6 * MIB])

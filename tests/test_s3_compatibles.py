@@ -10,7 +10,8 @@ import stamina
 
 from exporter.destinations.s3 import store as s3
 from exporter.destinations.s3.settings import S3Settings
-from exporter.destinations.s3.store import MAX_AT_ONCE_BYTES, S3Store
+from exporter.destinations.s3.store import S3Store
+from exporter.destinations.uploads import DEFAULT_LIMITS
 from exporter.errors import NotSent, ObjectExists, Refused
 from tests.contracts.object_store import NAME, ignore, package_of
 from tests.proxy import LOSE_REQUEST, Answer, Fault, Proxy, Request, proxy_before, s3_error
@@ -186,7 +187,7 @@ def test_what_is_too_large_for_one_request_is_refused_where_parts_are_not_safe(
 ) -> None:
     proxy.script = ignores_conditions
     package = package_of(tmp_path, LARGE)
-    content = replace(package.content, archive_bytes=MAX_AT_ONCE_BYTES + 1)
+    content = replace(package.content, archive_bytes=DEFAULT_LIMITS.at_once_bytes + 1)
     with pytest.raises(Refused, match="only in parts") as caught:
         unknown(settings).put(replace(package, content=content), ignore)
     assert "part_limit" in caught.value.hint

@@ -13,7 +13,7 @@ import pytest
 from botocore.httpsession import URLLib3Session
 from botocore.parsers import ResponseParserError
 
-from exporter.destinations.s3.store import S3Limits
+from exporter.destinations.uploads import Limits
 from exporter.errors import ConfigError, DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, package_of
@@ -213,7 +213,7 @@ def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_open(
 ) -> None:
     never = Event()
     proxy.script = answering(Fault(hold=never))
-    error = failed_put(store_of(settings, limits=S3Limits(answer_s=0.2)), tmp_path)
+    error = failed_put(store_of(settings, limits=Limits(answer_s=0.2)), tmp_path)
     never.set()
     assert isinstance(error, OutcomeUnknown)
 
@@ -228,7 +228,7 @@ def test_an_upload_that_crawls_is_ended(
     def crawl(_sent_bytes: int) -> None:
         clock[0] += 9
 
-    store = store_of(settings, limits=S3Limits(slowest_bytes_per_s=1 << 20))
+    store = store_of(settings, limits=Limits(slowest_bytes_per_s=1 << 20))
     with pytest.raises(OutcomeUnknown):
         store.put(package_of(tmp_path, LARGE), crawl)
     assert 60 < clock[0] < 90

@@ -17,7 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from exporter.destinations.object_store import ObjectStoreSettings, changed, opened, prove_create_only
+from exporter.destinations.object_store import ObjectStoreSettings
+from exporter.destinations.probe import prove_create_only
+from exporter.destinations.uploads import changed, opened
 from exporter.errors import ConfigError, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Finding, Level, Receipt
 from exporter.notation.values import FilePath  # noqa: TC001 - pydantic reads the annotations

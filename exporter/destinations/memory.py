@@ -10,7 +10,8 @@ from enum import StrEnum
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.destinations.object_store import opened, prove_create_only
+from exporter.destinations.probe import prove_create_only
+from exporter.destinations.uploads import opened
 from exporter.errors import NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Package, Receipt
 

@@ -175,15 +175,15 @@ def _redirect(life: Life) -> None:
 
 def _limit_parts() -> None:
     """Uploads in parts from a size on that a test can afford."""
-    from exporter.destinations.azure.requests import AzureLimits
     from exporter.destinations.azure.store import AzureStore
-    from exporter.destinations.gcs.store import GcsLimits, GcsStore
-    from exporter.destinations.s3.store import S3Limits, S3Store
+    from exporter.destinations.gcs.store import GcsStore
+    from exporter.destinations.s3.store import S3Store
+    from exporter.destinations.uploads import Limits
 
     large, part = 2 * SMALL_PART_BYTES, SMALL_PART_BYTES
-    _set_limits(S3Store, S3Limits(multipart_bytes=large, part_bytes=part))
-    _set_limits(GcsStore, GcsLimits(resumable_bytes=large, chunk_bytes=part))
-    _set_limits(AzureStore, AzureLimits(blocks_bytes=large, block_bytes=part))
+    _set_limits(S3Store, Limits(large_bytes=large, part_bytes=part))
+    _set_limits(GcsStore, Limits(large_bytes=large, part_bytes=part))
+    _set_limits(AzureStore, Limits(large_bytes=large, part_bytes=part))
 
 
 def _set_limits(store: Any, limits: object) -> None:  # noqa: ANN401 - any driver

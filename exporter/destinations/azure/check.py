@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.destinations.azure.sas import Sas
-from exporter.destinations.object_store import prove_create_only
+from exporter.destinations.probe import prove_create_only
 from exporter.errors import DeliveryError, ObjectExists
 from exporter.model import Finding, Level
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import logging
-from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from exporter.destinations.azure.credentials import Credentials, Grant
     from exporter.destinations.azure.settings import AzureSettings
-    from exporter.destinations.object_store import Body
+    from exporter.destinations.uploads import Body, Limits
 
 T = TypeVar("T")
 
@@ -33,25 +32,10 @@ SILENT_LOGS: Final = ("azure", "msal", "urllib3.connectionpool")
 """They write URLs with a SAS, and in words of their own what our errors say."""
 
 
-@dataclass(frozen=True, slots=True)
-class AzureLimits:
-    """From which size an upload goes in blocks, and how long a request may take."""
-
-    blocks_bytes: int = 64 << 20
-    block_bytes: int = 16 << 20
-    at_once_bytes: int = 5000 << 20  # Azure's limit for one request
-    answer_s: float = 60
-    slowest_bytes_per_s: float = 32 << 10
-
-    def upload_s(self, size_bytes: int) -> float:
-        """How long the body of a request may be on its way."""
-        return self.answer_s + size_bytes / self.slowest_bytes_per_s
-
-
 class Requests:
     """The way to one container. Safe to use from several threads."""
 
-    def __init__(self, settings: AzureSettings, credentials: Credentials, limits: AzureLimits) -> None:
+    def __init__(self, settings: AzureSettings, credentials: Credentials, limits: Limits) -> None:
         self.store = credentials.account.store(settings.container)
         self.fixes = Fixes(
             credentials.account.name or "ACCOUNT",

@@ -19,13 +19,21 @@ import stamina
 from exporter.destinations.azure.check import findings
 from exporter.destinations.azure.credentials import Credentials
 from exporter.destinations.azure.errors import NoRight
-from exporter.destinations.azure.requests import AzureLimits, Requests
-from exporter.destinations.object_store import RENDER_AGAIN, Body, changed, opened
+from exporter.destinations.azure.requests import Requests
+from exporter.destinations.uploads import (
+    DEFAULT_LIMITS,
+    RENDER_AGAIN,
+    Body,
+    Limits,
+    changed,
+    nothing_landed,
+    opened,
+)
 from exporter.errors import NotSent, OutcomeUnknown, Refused
 from exporter.model import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO
 
     from azure.storage.blob import StandardBlobTier
@@ -37,7 +45,6 @@ if TYPE_CHECKING:
 BLOCK_TRIES: Final = 4
 BLOCKS_TIMEOUT_S: Final = 600
 READ_BYTES: Final = 1 << 20
-DEFAULT_LIMITS: Final = AzureLimits()
 
 
 class AzureStore:
@@ -53,7 +60,7 @@ class AzureStore:
         settings: AzureSettings,
         guard: Guard,
         *,
-        limits: AzureLimits = DEFAULT_LIMITS,
+        limits: Limits = DEFAULT_LIMITS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
@@ -77,7 +84,7 @@ class AzureStore:
         """Create the blob whole, or not at all; exactly one request decides."""
         size = package.content.archive_bytes
         with opened(package) as file:
-            if size < self._limits.blocks_bytes:
+            if size < self._limits.large_bytes:
                 answer = self._put_at_once(package, file, progress)
             else:
                 answer = self._put_large(package, file, progress)
@@ -106,7 +113,7 @@ class AzureStore:
         self, package: Package, file: BinaryIO, progress: Callable[[int], None]
     ) -> Mapping[str, Any]:
         size = package.content.archive_bytes
-        body, digests = self._body(file, 0, size, progress), _Digests()
+        body, digests = self._limits.body(file, 0, size, progress), _Digests()
         digests.add(body)
         md5 = digests.checked(package)
         answer = self._requests.send(
@@ -131,13 +138,11 @@ class AzureStore:
         again = stamina.RetryingCaller(attempts=BLOCK_TRIES, timeout=BLOCKS_TIMEOUT_S)
         digests = _Digests()
         ids: list[str] = []
-        try:
-            for number, body in enumerate(self._blocks(file, package.content.archive_bytes, progress)):
+        with nothing_landed():
+            for number, body in enumerate(self._limits.parts(file, package.content.archive_bytes, progress)):
                 ids.append(f"{attempt}-{number:05}")
                 md5 = digests.of(body)
                 again((NotSent, OutcomeUnknown), self._put_block, package.name, ids[-1], body, md5)
-        except OutcomeUnknown as error:  # before their list there is no blob, whatever became of the blocks
-            raise NotSent(f"the upload broke off: {error.message}", hint=error.hint) from error
         return ids, digests.checked(package)
 
     def _put_block(self, name: str, block_id: str, body: Body, md5: bytes) -> None:
@@ -163,14 +168,6 @@ class AzureStore:
                 **self._properties(package, md5),
             ),
         )
-
-    def _blocks(self, file: BinaryIO, size: int, progress: Callable[[int], None]) -> Iterator[Body]:
-        step = self._limits.block_bytes
-        for start in range(0, size, step):
-            yield self._body(file, start, min(step, size - start), progress)
-
-    def _body(self, file: BinaryIO, start: int, length: int, progress: Callable[[int], None]) -> Body:
-        return Body(file, start, length, limit_s=self._limits.upload_s(length), progress=progress)
 
     def _properties(self, package: Package, md5: bytes) -> dict[str, Any]:
         from azure.storage.blob import ContentSettings

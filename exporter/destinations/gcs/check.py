@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote, urlencode
 
-from exporter.destinations.object_store import prove_create_only
+from exporter.destinations.probe import prove_create_only
 from exporter.errors import DeliveryError
 from exporter.interfaces import ObjectStore
 from exporter.model import Finding, Level

@@ -11,7 +11,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from exporter.destinations.object_store import PROBE_FOLDER
+from exporter.destinations.probe import PROBE_FOLDER
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 
 if TYPE_CHECKING:

@@ -9,43 +9,27 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import stamina
 
-from exporter.destinations.gcs.wire import DONE, IDLE_S, Upload
-from exporter.destinations.object_store import Body
+from exporter.destinations.gcs.wire import DONE, Upload
 from exporter.errors import NotSent, OutcomeUnknown, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import BinaryIO
 
     from exporter.destinations.gcs.wire import Answer
+    from exporter.destinations.uploads import Limits
 
 CHUNK_TRIES = 4
 CHUNK_TIMEOUT_S = 600
 INCOMPLETE = HTTPStatus.PERMANENT_REDIRECT  # 308, which this protocol means otherwise
 GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 AGAIN = "nothing: the next try begins anew"
-
-
-@dataclass(frozen=True, slots=True)
-class GcsLimits:
-    """From which size an upload goes in chunks, and how long a request may take."""
-
-    resumable_bytes: int = 64 << 20
-    chunk_bytes: int = 16 << 20  # a multiple of 256 KiB, as the protocol wants it
-    answer_s: float = IDLE_S
-    slowest_bytes_per_s: float = 32 << 10
-
-    def upload_s(self, size_bytes: int) -> float:
-        """How long so many bytes may be on their way."""
-        return self.answer_s + size_bytes / self.slowest_bytes_per_s
 
 
 class Counted:
@@ -79,12 +63,12 @@ class Chunks(NamedTuple):
     path: str
     file: BinaryIO
     size: int
-    limits: GcsLimits
+    limits: Limits
     counted: Counted
 
     def send_all_but_the_last(self) -> int:
         """Send chunks until one is left; where that begins."""
-        last = (self.size - 1) // self.limits.chunk_bytes * self.limits.chunk_bytes
+        last = (self.size - 1) // self.limits.part_bytes * self.limits.part_bytes
         deadline = time.monotonic() + self.limits.upload_s(self.size)
         at = 0
         while at < last:
@@ -101,7 +85,7 @@ class Chunks(NamedTuple):
                 if attempt.num > 1:
                     at = self._kept()
                 if at < last:
-                    at = self._send_chunk(at, min(at + self.limits.chunk_bytes, last))
+                    at = self._send_chunk(at, min(at + self.limits.part_bytes, last))
         return at
 
     def _kept(self) -> int:
@@ -130,9 +114,7 @@ class Chunks(NamedTuple):
 
     def _range(self, start: int, end: int) -> tuple[dict[str, str], Upload]:
         """These bytes: headers and body."""
-        limit_s = self.limits.upload_s(end - start)
-        progress = self.counted.beginning_at(start)
-        body = Body(self.file, start, end - start, limit_s=limit_s, progress=progress)
+        body = self.limits.body(self.file, start, end - start, self.counted.beginning_at(start))
         return {"Content-Range": f"bytes {start}-{end - 1}/{self.size}"}, Upload(body)
 
 
@@ -155,12 +137,3 @@ def _end_of(answer: Answer) -> int:
     if match is None:
         raise OutcomeUnknown("the store did not say how much it kept of an upload")
     return int(match[1]) + 1
-
-
-@contextmanager
-def nothing_landed() -> Iterator[None]:
-    """Before the last chunk there is no object, whatever became of the others."""
-    try:
-        yield
-    except OutcomeUnknown as error:
-        raise NotSent(f"the upload broke off: {error.message}", hint=error.hint, fix=error.fix) from error

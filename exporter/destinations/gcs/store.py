@@ -23,9 +23,16 @@ from exporter.destinations.gcs import wire
 from exporter.destinations.gcs.check import findings_of
 from exporter.destinations.gcs.credentials import Credentials
 from exporter.destinations.gcs.errors import Place, put_refused, put_unanswered
-from exporter.destinations.gcs.resumable import Chunks, Counted, GcsLimits, nothing_landed, session_path
+from exporter.destinations.gcs.resumable import Chunks, Counted, session_path
 from exporter.destinations.gcs.wire import Answer, Upload, ask, session_for, wire_errors, with_google
-from exporter.destinations.object_store import RENDER_AGAIN, Body, changed, opened
+from exporter.destinations.uploads import (
+    DEFAULT_LIMITS,
+    RENDER_AGAIN,
+    Limits,
+    changed,
+    nothing_landed,
+    opened,
+)
 from exporter.errors import ConfigError, NotSent, OutcomeUnknown, Refused
 from exporter.model import Receipt
 
@@ -37,9 +44,6 @@ if TYPE_CHECKING:
     from exporter.model import Finding, Package
     from exporter.network.guard import Guard
 
-__all__ = ["GcsLimits", "GcsStore"]
-
-DEFAULT_LIMITS = GcsLimits()
 DEFAULT_PORTS = {"http": 80, "https": 443}
 READ_BYTES = 1 << 20
 # Public, regional, and Private Service Connect; no customer can have a server under such a name.
@@ -61,7 +65,7 @@ class GcsStore:
         settings: GcsSettings,
         guard: Guard,
         *,
-        limits: GcsLimits = DEFAULT_LIMITS,
+        limits: Limits = DEFAULT_LIMITS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if settings.endpoint_url is not None:
@@ -86,7 +90,7 @@ class GcsStore:
         size = package.content.archive_bytes
         with opened(package) as file:
             crc32c = _crc32c(package, file)
-            if size < self._limits.resumable_bytes:
+            if size < self._limits.large_bytes:
                 answer = self._put_at_once(package, crc32c, file, progress)
             else:
                 answer = self._put_in_chunks(package, crc32c, file, progress)
@@ -96,7 +100,7 @@ class GcsStore:
         self, package: Package, crc32c: str, file: BinaryIO, progress: Callable[[int], None]
     ) -> Answer:
         size = package.content.archive_bytes
-        body = Body(file, 0, size, limit_s=self._limits.upload_s(size), progress=progress)
+        body = self._limits.body(file, 0, size, progress)
         boundary = secrets.token_hex(16)
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"

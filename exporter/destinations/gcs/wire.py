@@ -16,7 +16,7 @@ from http import HTTPStatus
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.destinations.object_store import RENDER_AGAIN
+from exporter.destinations.uploads import RENDER_AGAIN
 from exporter.errors import NotSent
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from exporter.destinations.object_store import Body
+    from exporter.destinations.uploads import Body
     from exporter.network.guard import Guard
 
 STORAGE = "https://storage.googleapis.com"

@@ -13,7 +13,6 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from exporter.destinations.object_store import Body
 from exporter.destinations.s3.clients import IdleClients
 from exporter.destinations.s3.errors import (
     CONNECTION_HINT,
@@ -21,6 +20,7 @@ from exporter.destinations.s3.errors import (
     access_failed,
     sdk_errors,
 )
+from exporter.destinations.uploads import Body
 from exporter.errors import ConfigError, DeliveryError, NotSent
 from exporter.notation.secret import revealed, without
 

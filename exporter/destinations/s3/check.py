@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.destinations.object_store import probe_package, prove_create_only, unwatched
+from exporter.destinations.probe import probe_package, prove_create_only, unwatched
 from exporter.destinations.s3 import policies
 from exporter.destinations.s3.causes import (
     CLOCK_FIX,
@@ -96,7 +96,7 @@ def _parts(case: Case, store: Store) -> Iterator[Finding]:
         store.name,
         Level.WARNING,
         "uploads in parts are not safe here: the store has none, or lets their completion replace an object",
-        "nothing has to be done, each archive goes in one piece: keep part_limit so that none exceeds 5 GiB",
+        "nothing has to be done: each archive goes in one piece, and part_limit keeps it below 5,000 MiB",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.destinations.object_store import PROBE_FOLDER
+from exporter.destinations.probe import PROBE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,31 +11,24 @@ from __future__ import annotations
 import base64
 import hashlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import stamina
 
-from exporter.destinations.object_store import (
-    PROBE_FOLDER,
-    Body,
-    changed,
-    opened,
-    probe_package,
-    unwatched,
-)
+from exporter.destinations.probe import PROBE_FOLDER, probe_package, unwatched
 from exporter.destinations.s3 import answers
 from exporter.destinations.s3.access import Access
 from exporter.destinations.s3.check import check as check_bucket
 from exporter.destinations.s3.errors import lacks_feature, put_failed, sdk_errors
 from exporter.destinations.s3.policies import prefix_of
+from exporter.destinations.uploads import DEFAULT_LIMITS, Body, Limits, changed, nothing_landed, opened
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import BinaryIO
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -46,24 +39,8 @@ if TYPE_CHECKING:
 
 PART_TRIES = 4
 PARTS_TIMEOUT_S = 600
-MAX_AT_ONCE_BYTES = 5 << 30  # what one PutObject may have, on Amazon and wherever it is copied
 
 
-@dataclass(frozen=True, slots=True)
-class S3Limits:
-    """From which size an upload goes in parts, and how long a request may take."""
-
-    multipart_bytes: int = 64 << 20  # large: many customers are only notified of objects put at once
-    part_bytes: int = 16 << 20
-    answer_s: float = 60
-    slowest_bytes_per_s: float = 32 << 10
-
-    def upload_s(self, size_bytes: int) -> float:
-        """How long the body of a request may be on its way."""
-        return self.answer_s + size_bytes / self.slowest_bytes_per_s
-
-
-DEFAULT_LIMITS = S3Limits()
 _COMPLETES_ONCE: dict[str, bool] = {}
 """By the name of a store, whether it refuses to complete an upload on a name that is taken."""
 
@@ -95,7 +72,7 @@ class S3Store:
         settings: S3Settings,
         guard: Guard,
         *,
-        limits: S3Limits = DEFAULT_LIMITS,
+        limits: Limits = DEFAULT_LIMITS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if settings.endpoint_url:
@@ -119,16 +96,16 @@ class S3Store:
         """Create the object whole, or not at all; exactly one request decides."""
         size = package.content.archive_bytes
         with opened(package) as file:
-            if size < self._limits.multipart_bytes or not self._takes_parts(package):
-                answer = self._put_at_once(package, self._body(file, 0, size, progress))
+            if size < self._limits.large_bytes or not self._takes_parts(package):
+                answer = self._put_at_once(package, self._limits.body(file, 0, size, progress))
             else:
-                answer = self._put_in_parts(package, self._parts(file, size, progress))
+                answer = self._put_in_parts(package, self._limits.parts(file, size, progress))
         etag, version = answer.get("ETag", "").strip('"'), answer.get("VersionId", "")
         return Receipt(f"{self.name}/{package.name}", etag, version)
 
     def in_parts(self) -> S3Store:
         """The same store, but everything goes in parts, as only large objects do: for `check`."""
-        return S3Store(self._settings, self._guard, limits=replace(self._limits, multipart_bytes=0))
+        return S3Store(self._settings, self._guard, limits=replace(self._limits, large_bytes=0))
 
     def completes_once(self, probe: str) -> bool:
         """Whether this store refuses to complete an upload in parts on a name that is taken.
@@ -142,8 +119,8 @@ class S3Store:
         try:
             with opened(package) as file:
                 with suppress(ObjectExists):
-                    self._put_at_once(package, self._body(file, 0, size, unwatched))
-                self._put_in_parts(package, [self._body(file, 0, size, unwatched)])
+                    self._put_at_once(package, self._limits.body(file, 0, size, unwatched))
+                self._put_in_parts(package, [self._limits.body(file, 0, size, unwatched)])
         except ObjectExists:
             return True
         except answers.NotEncrypted:  # nor would the object that is to follow be
@@ -165,10 +142,10 @@ class S3Store:
         if self.name not in _COMPLETES_ONCE:
             probe = f"{prefix_of(package.name)}{PROBE_FOLDER}/parts"
             _COMPLETES_ONCE[self.name] = self.completes_once(probe)
-        if not _COMPLETES_ONCE[self.name] and package.content.archive_bytes > MAX_AT_ONCE_BYTES:
+        if not _COMPLETES_ONCE[self.name] and package.content.archive_bytes > self._limits.at_once_bytes:
             raise Refused(
                 f"{self.name} takes {package.name} only in parts, and there it would replace another object",
-                hint="lower part_limit, so that archives stay below 5 GiB",
+                hint="lower part_limit, so that archives stay below 5,000 MiB",
             )
         return _COMPLETES_ONCE[self.name]
 
@@ -186,7 +163,7 @@ class S3Store:
     def _put_in_parts(self, package: Package, bodies: Iterable[Body]) -> Mapping[str, Any]:
         upload = self._begin(package)
         try:
-            with _nothing_landed():
+            with nothing_landed():
                 parts = self._upload_parts(package, upload, bodies)
             return self._complete(upload, parts, bytes.fromhex(package.content.archive_sha256))
         except OutcomeUnknown:  # the completion may still land: the parts must stay
@@ -196,7 +173,7 @@ class S3Store:
             raise
 
     def _begin(self, package: Package) -> _Upload:
-        with _nothing_landed():
+        with nothing_landed():
             with self._client(package.name) as client:
                 begun = client.create_multipart_upload(
                     **self._properties(package), ChecksumAlgorithm="SHA256"
@@ -252,14 +229,6 @@ class S3Store:
         with suppress(DeliveryError), self._client(upload["Key"]) as client:
             client.abort_multipart_upload(**upload)
 
-    def _parts(self, file: BinaryIO, size: int, progress: Callable[[int], None]) -> Iterator[Body]:
-        step = self._limits.part_bytes
-        for start in range(0, size, step):
-            yield self._body(file, start, min(step, size - start), progress)
-
-    def _body(self, file: BinaryIO, start: int, length: int, progress: Callable[[int], None]) -> Body:
-        return Body(file, start, length, limit_s=self._limits.upload_s(length), progress=progress)
-
     def _properties(self, package: Package) -> dict[str, Any]:
         """What an object is created with, however it goes."""
         settings = self._settings
@@ -291,15 +260,6 @@ class S3Store:
                 yield client
             except sdk_errors() as error:
                 raise self._access.redacted(put_failed(error, self._settings, name)) from error
-
-
-@contextmanager
-def _nothing_landed() -> Iterator[None]:
-    """Before the completion there is no object, whatever became of the parts."""
-    try:
-        yield
-    except OutcomeUnknown as error:
-        raise NotSent(f"the upload broke off: {error.message}", hint=error.hint) from error
 
 
 def _checked(body: Body, checksum: bytes) -> dict[str, Any]:
