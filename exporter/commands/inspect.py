@@ -6,6 +6,7 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import orjson
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from rich.console import Console
+
     from exporter.interfaces import Destination
     from exporter.pipeline import Job
     from exporter.wiring import App
 
 ACCEPT = "if that is right, and it changed at TIME: audit-exporter ledger accept-source --from TIME"
 CHECKS_AT_ONCE = 32
+COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 NAMED = 3
 """As many exports are named that share one finding."""
 
@@ -53,16 +57,16 @@ def check(config: Path | None, exports: list[str], *, json: bool) -> int:
     """Look for what would keep deliveries from succeeding; 0, 10 for some exports, 20 for all of them."""
     with wiring.open_app(config) as app:
         jobs = wiring.select(app, [], exports)
-        problems = [
-            Finding(problem.export, Level.ERROR, problem.message, problem.hint) for problem in app.problems
-        ]
         shared = _check_source(app, jobs)
         is_read = not any(finding.subject == "source" for finding in shared)
-        own = [*(_check_exports(app, jobs) if is_read else ()), *_check_destinations(jobs)]
-    _show_findings([*shared, *problems, *own], json=json)
+        problems = (
+            Finding(problem.export, Level.ERROR, problem.message, problem.hint) for problem in app.problems
+        )
+        obstacles = _check_exports(app, jobs) if is_read else []
+        wrong = _show_findings(chain(shared, problems, obstacles, _check_destinations(jobs)), json=json)
     if any(finding.level is Level.ERROR for finding in shared):
         return 20
-    return 10 if any(finding.level is Level.ERROR for finding in [*problems, *own]) else 0
+    return 10 if wrong else 0
 
 
 def _check_source(app: App, jobs: Iterable[Job]) -> list[Finding]:
@@ -98,18 +102,16 @@ def _obstacles(app: App, jobs: Iterable[Job]) -> Iterator[Finding]:
             yield Finding(job.name, Level.ERROR, "the source is not the one that it was read from", ACCEPT)
 
 
-def _check_destinations(jobs: Iterable[Job]) -> list[Finding]:
-    """One probe for all exports that have their destination in common."""
+def _check_destinations(jobs: Iterable[Job]) -> Iterator[Finding]:
+    """One probe for all exports that have their destination in common; findings as they come."""
     sharing: dict[Destination, list[str]] = {}
     for job in jobs:
         sharing.setdefault(job.destination, []).append(job.name)
     with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
         found = pool.map(_check_destination, sharing)
-        return [
-            replace(finding, subject=f"{_listed(names)}: {finding.subject}")
-            for names, findings in zip(sharing.values(), found, strict=True)
-            for finding in findings
-        ]
+        for names, findings in zip(sharing.values(), found, strict=True):
+            for finding in findings:
+                yield replace(finding, subject=f"{_listed(names)}: {finding.subject}")
 
 
 def _check_destination(destination: Destination) -> Sequence[Finding]:
@@ -128,19 +130,27 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _show_findings(findings: Iterable[Finding], *, json: bool) -> None:
+def _show_findings(findings: Iterable[Finding], *, json: bool) -> bool:
+    """Print them, to a person each as it comes; whether an error is among them."""
     if json:
-        _print_json([asdict(finding) for finding in findings])
-        return
+        found = list(findings)
+        _print_json([asdict(finding) for finding in found])
+        return any(finding.level is Level.ERROR for finding in found)
+    wrong = False
     out = console()
-    colours = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
     for finding in findings:
-        level = f"[{colours[finding.level]}]{finding.level.value:<7}[/]"
-        out.print(f"{level} {shown(finding.subject)}: {shown(finding.message)}")
-        if finding.hint:
-            out.print(f"        {shown(finding.hint)}")
-        for line in finding.fix.splitlines():
-            out.print(f"            {shown(line)}")
+        _show_finding(out, finding)
+        wrong |= finding.level is Level.ERROR
+    return wrong
+
+
+def _show_finding(out: Console, finding: Finding) -> None:
+    level = f"[{COLOURS[finding.level]}]{finding.level.value:<7}[/]"
+    out.print(f"{level} {shown(finding.subject)}: {shown(finding.message)}")
+    if finding.hint:
+        out.print(f"        {shown(finding.hint)}")
+    for line in finding.fix.splitlines():
+        out.print(f"            {shown(line)}")
 
 
 def schema() -> int:
