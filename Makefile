@@ -62,9 +62,9 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # Azure's storage for tests: it is on npm alone, and Node comes with the wheel.
-$(SERVERS): tests/azurite/package-lock.json | $(READY)
+$(SERVERS): tests/kit/npm/package-lock.json | $(READY)
 	@echo "setting up $(AZURITE) …"
 	@mkdir -p $(AZURITE)
-	@cp tests/azurite/package.json tests/azurite/package-lock.json $(AZURITE)
+	@cp tests/kit/npm/package.json tests/kit/npm/package-lock.json $(AZURITE)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(AZURITE) --silent --no-audit --no-fund
 	@touch $@

@@ -23,10 +23,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import gcs_sessions
-from tests import proxy as proxies
-from tests.azure_stores import azure_before
-from tests.azurite import shared_azurite
 from tests.crash import promises
 from tests.crash.child import SMALL_PART_BYTES, Nursery, nursery
 from tests.crash.clouds import AzureContainer, GoogleBucket
@@ -47,10 +43,14 @@ from tests.crash.stories import (
     sweep,
 )
 from tests.crash.world import ACCOUNTS, Bucket, Directory, New, World, run_at
-from tests.gcs_stores import cloud_for, is_completion, query_of
-from tests.postgres import shared_postgres
-from tests.proxy import LOSE_ANSWER, Fault, Proxy, Request, proxy_before
-from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Moto, moto_server
+from tests.kit import gcs_sessions
+from tests.kit import proxy as proxies
+from tests.kit.azure_stores import azure_before
+from tests.kit.azurite import shared_azurite
+from tests.kit.gcs_stores import cloud_for, is_completion, query_of
+from tests.kit.postgres import shared_postgres
+from tests.kit.proxy import LOSE_ANSWER, Fault, Proxy, Request, proxy_before
+from tests.kit.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Moto, moto_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

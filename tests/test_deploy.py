@@ -36,7 +36,7 @@ from exporter.ledger.postgres import (
 )
 from exporter.ledger.requests import restored
 from tests.contracts.ledger import Subject
-from tests.postgres import shared_postgres
+from tests.kit.postgres import shared_postgres
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

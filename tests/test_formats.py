@@ -15,13 +15,13 @@ from exporter.columns import Layout, Roles, RowBlock, TextTimes, ValueColumn
 from exporter.formats import compile_format
 from exporter.formats.presets import PRESETS, fields_of
 from exporter.model import Branch, Rendering
-from tests import reference
-from tests.reference import JsonText
+from tests.kit import reference
+from tests.kit.reference import JsonText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.reference import Value
+    from tests.kit.reference import Value
 
 fast = settings(deadline=None, max_examples=150)
 

@@ -10,7 +10,7 @@ import stamina
 from exporter.errors import SourceBusy
 from exporter.pipeline import READINGS
 from exporter.sources.sqlite import SqliteSource
-from tests.command_line import DAY, START, TODAY, Vendor, rfc3339
+from tests.kit.command_line import DAY, START, TODAY, Vendor, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -24,7 +24,7 @@ from exporter.formats import compile_format
 from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch, Rendering
 from exporter.rendering import KEPT_BYTES, LEADING_BYTES, WHOLE_BYTES, BadRecords, Renderer, bad_line
 from exporter.workspace import Workspace
-from tests import reference
+from tests.kit import reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,10 +13,10 @@ import pytest
 from exporter.config.settings import LedgerSettings, SourceSettings
 from exporter.destinations.registry import DESTINATIONS
 from exporter.notation.secret import without
-from tests.canary import COMMANDS, KINDS, Said, Stage, new_canary, secret_fields, spellings, ways
-from tests.command_line import START, Vendor
-from tests.hostile import hostile_server
-from tests.servers import new_certificate
+from tests.kit.canary import COMMANDS, KINDS, Said, Stage, new_canary, secret_fields, spellings, ways
+from tests.kit.command_line import START, Vendor
+from tests.kit.hostile import hostile_server
+from tests.kit.servers import new_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.command_line import DAY, START, Vendor
+from tests.kit.command_line import DAY, START, Vendor
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.aws_tokens import CUSTOMER_ROLE, VENDOR_USER, Tokens, aws
-from tests.azure_stores import account_behind, answering, azure_before, azure_error
-from tests.azurite import KEY, Azurite, sas_of, shared_azurite
-from tests.gcs_objects import Principal
-from tests.gcs_stores import CREATE, Cloud, cloud_for
-from tests.google_tokens import WRITER
-from tests.proxy import Fault, Proxy, Request, proxy_before, s3_error
-from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, new_certificate, shared_moto
+from tests.kit.aws_tokens import CUSTOMER_ROLE, VENDOR_USER, Tokens, aws
+from tests.kit.azure_stores import account_behind, answering, azure_before, azure_error
+from tests.kit.azurite import KEY, Azurite, sas_of, shared_azurite
+from tests.kit.gcs_objects import Principal
+from tests.kit.gcs_stores import CREATE, Cloud, cloud_for
+from tests.kit.google_tokens import WRITER
+from tests.kit.proxy import Fault, Proxy, Request, proxy_before, s3_error
+from tests.kit.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, new_certificate, shared_moto
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.command_line import Answer, Vendor
+    from tests.kit.command_line import Answer, Vendor
 
 EXTERNAL_ID = "canary-external-id"
 SECRETS = {"SECRET": SECRET_ACCESS_KEY, "EXTERNAL": EXTERNAL_ID}

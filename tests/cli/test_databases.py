@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.command_line import DAY, START, Vendor, rfc3339
-from tests.mariadb import mariadb_server, shared_mariadb
-from tests.postgres import postgres_server, shared_postgres
+from tests.kit.command_line import DAY, START, Vendor, rfc3339
+from tests.kit.mariadb import mariadb_server, shared_mariadb
+from tests.kit.postgres import postgres_server, shared_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.postgres import Postgres
+    from tests.kit.postgres import Postgres
 
 PASSWORD = "needle/ in: a @ haystack"
 POSTGRES_TABLE = """

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from exporter import schedule
 from exporter.cli import app
 from exporter.destinations.directory import DirectoryStore
-from tests.command_line import DAY, START, Vendor, name_of, rfc3339
+from tests.kit.command_line import DAY, START, Vendor, name_of, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

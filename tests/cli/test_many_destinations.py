@@ -19,22 +19,22 @@ import pytest
 from exporter import pipeline, turns
 from exporter.archive import suffix
 from exporter.destinations.directory import DirectoryStore
-from tests.azure_stores import azure_before
-from tests.azurite import Azurite, shared_azurite
-from tests.command_line import DAY, TODAY, Vendor, rfc3339
 from tests.crash.clouds import AzureContainer, GoogleBucket
 from tests.crash.world import Bucket
-from tests.gcs_stores import cloud_for
-from tests.proxy import TIMEOUT_S, Fault, no_fault, proxy_before
-from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Moto, shared_moto
+from tests.kit.azure_stores import azure_before
+from tests.kit.azurite import Azurite, shared_azurite
+from tests.kit.command_line import DAY, TODAY, Vendor, rfc3339
+from tests.kit.gcs_stores import cloud_for
+from tests.kit.proxy import TIMEOUT_S, Fault, no_fault, proxy_before
+from tests.kit.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Moto, shared_moto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.gcs_stores import Cloud
-    from tests.proxy import Proxy, Request
+    from tests.kit.gcs_stores import Cloud
+    from tests.kit.proxy import Proxy, Request
 
 DAYS: Final = 9
 BEGIN: Final = TODAY - timedelta(days=DAYS)

@@ -22,7 +22,7 @@ import pytest
 
 import exporter
 from exporter.sources.sqlite import SqliteSource
-from tests.command_line import DAY, START, TODAY, Answer, Vendor
+from tests.kit.command_line import DAY, START, TODAY, Answer, Vendor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.cli.conftest import MANY
-from tests.command_line import DAY, START, TODAY, Vendor, name_of, rfc3339, until_first_delivery
+from tests.kit.command_line import DAY, START, TODAY, Vendor, name_of, rfc3339, until_first_delivery
 
 # --- pause, resume, rename -------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.object_store import ObjectStoreDestination
 from exporter.telemetry import logs
 from tests.cli.conftest import MANY
-from tests.command_line import DAY, START, TODAY, Answer, Vendor, name_of, rfc3339, until_first_delivery
+from tests.kit.command_line import DAY, START, TODAY, Answer, Vendor, name_of, rfc3339, until_first_delivery
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from exporter.cli import app
 from exporter.destinations.s3.store import S3Store
-from tests.command_line import START, Vendor
+from tests.kit.command_line import START, Vendor
 
 CANARY = "hunter2canary"
 

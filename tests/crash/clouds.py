@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.azure_stores import account_behind
-from tests.azurite import sas_of
-from tests.gcs_objects import EVERYTHING, Principal, Upload
+from tests.kit.azure_stores import account_behind
+from tests.kit.azurite import sas_of
+from tests.kit.gcs_objects import EVERYTHING, Principal, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.azurite import Azurite
-    from tests.gcs_stores import Cloud
-    from tests.proxy import Proxy
+    from tests.kit.azurite import Azurite
+    from tests.kit.gcs_stores import Cloud
+    from tests.kit.proxy import Proxy
 
 OWNER = Principal("owner@customer.iam.gserviceaccount.com", ((EVERYTHING, ""),))
 

@@ -11,7 +11,7 @@ from psycopg import sql
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.postgres import Postgres
+    from tests.kit.postgres import Postgres
 
 
 class LedgerPlace(Protocol):

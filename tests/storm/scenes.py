@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.mariadb import mariadb_server, shared_mariadb
-from tests.postgres import postgres_server, shared_postgres
+from tests.kit.mariadb import mariadb_server, shared_mariadb
+from tests.kit.postgres import postgres_server, shared_postgres
 from tests.storm.mariadb import MariaDb
 from tests.storm.postgres import Postgres
 from tests.storm.sqlite import Sqlite
@@ -17,7 +17,7 @@ from tests.storm.sqlite import Sqlite
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests import mariadb, postgres
+    from tests.kit import mariadb, postgres
     from tests.storm.sessions import Database
 
 DATABASES: Final = {"postgres": 2500.0, "mariadb": 1000.0, "mariadb-interleaved": 1000.0, "sqlite": 100.0}

@@ -1,0 +1,105 @@
+"""Every kind of ledger keeps the one contract: its rules, a person's requests, and what storage promises."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from exporter.ledger import schema
+from exporter.ledger.memory import MemoryStorage
+from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
+from exporter.ledger.sqlite import SqliteStorage, create_sqlite
+from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS
+from tests.contracts.ledger import BAD, ScopedStorage, Subject
+from tests.contracts.ledger_requests import REQUESTS
+from tests.contracts.ledger_rules import RULES
+from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
+from tests.kit.postgres import shared_postgres
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from exporter.ledger.storage import Storage
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger to copy, because making one anew takes several waits for the disk."""
+    path = tmp_path_factory.mktemp("ledger") / "empty.db"
+    create_sqlite(path)
+    return path
+
+
+def memory(_empty: Path, _path: Path) -> Storage:
+    return MemoryStorage()
+
+
+def sqlite(empty: Path, path: Path) -> Storage:
+    shutil.copyfile(empty, path)
+    storage = SqliteStorage(path)
+    storage._engine.dispose()
+
+    @sa.event.listens_for(storage._engine, "connect")
+    def _hurry(connection: sqlite3.Connection, _record: object) -> None:
+        # The contract says nothing of power cuts, and would spend its time waiting for the disk.
+        connection.execute("PRAGMA synchronous=OFF")
+
+    return storage
+
+
+@cache
+def postgres_options() -> PostgresLedgerOptions:
+    """A ledger that every test finds empty."""
+    server = shared_postgres()
+    options = PostgresLedgerOptions(server.url(server.new_database()))
+    create_postgres(options)
+    return options
+
+
+def postgres(_empty: Path, _path: Path) -> Storage:
+    storage = PostgresStorage(postgres_options())
+    with storage.writing() as rows:
+        for table in schema.metadata.sorted_tables:  # quicker than a database of its own for each test
+            kept = table.c.key.in_(["version", "ledger_id"]) if table is schema.meta else sa.false()
+            rows._connection.execute(sa.delete(table).where(~kept))
+    return storage
+
+
+@pytest.fixture(params=[memory, sqlite, postgres], ids=lambda make: make.__name__)
+def subject(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> Iterator[Subject]:
+    storage = request.param(empty_ledger, tmp_path / "ledger.db")
+    yield Subject(storage)
+    storage.close()
+
+
+@pytest.mark.parametrize("promise", [*RULES, *REQUESTS, *STORAGE], ids=lambda promise: promise.__name__)
+def test_every_ledger_keeps_the_contract(promise: Callable[[Subject], None], subject: Subject) -> None:
+    promise(subject)
+
+
+def test_memory_keeps_no_more_bad_records_of_all_plans_than_a_ledger_of_one() -> None:
+    """A dry run over years of unreadable records ends as any other."""
+    big = replace(BAD, body=bytes(QUARANTINE_BYTES // 2))
+    for half in ([big], [BAD] * (QUARANTINE_RECORDS // 2)):
+        with MemoryStorage().writing() as rows:
+            for plan in ("1", "2", "3"):
+                rows.insert_bad_records(plan, half)
+            assert [rows.bad_records(plan) for plan in ("1", "2", "3")] == [half, half, []]
+
+
+@pytest.mark.parametrize("promise", [*RULES, *REQUESTS], ids=lambda promise: promise.__name__)
+def test_a_rule_touches_nothing_beside_the_export_that_it_names(promise: Callable[[Subject], None]) -> None:
+    """So that a storage may let transactions of other exports go on at the same time."""
+    promise(Subject(ScopedStorage(MemoryStorage())))
+
+
+@pytest.mark.parametrize("rule", WHOLE)
+def test_every_rule_changes_all_or_nothing(rule: str, subject: Subject) -> None:
+    changes_all_or_nothing(subject, rule)
