@@ -61,6 +61,7 @@ class Config:
     allowed_hosts: tuple[str, ...]
     defaults: Defaults
     exports_query: str | None
+    rows_folder: Path | None
 
 
 def find(path: Path | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -101,12 +102,17 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
         allowed_hosts=head.network.allow,
         defaults=exports.defaults,
         exports_query=head.exports_from.query,
+        rows_folder=head.exports_from.folder,
     )
 
 
 def add_rows(config: Config, rows: Iterable[str | bytes]) -> Config:
-    """The configuration together with the exports of `exports_from.query`, each row one in JSON."""
-    exports = _Exports(config.defaults, config)
+    """The configuration together with the exports of `exports_from.query`, each row one in JSON.
+
+    Customers may have a hand in rows, so these cannot name what is the operator's.
+    """
+    around = Surroundings(config.rows_folder, confined=True)
+    exports = _Exports(replace(config.defaults, around=around), config)
     for number, row in enumerate(rows, 1):
         place = _Place(f"exports_from.query, row {number}")
         try:

@@ -177,7 +177,11 @@ class ExportsFrom(Strict):
         Field(strict=False),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ] = ()
+    """Files beside this one, each with an export or a list of them: `exports.d/*.yaml`."""
     query: Text | None = None
+    """A SELECT on the source whose first column is the settings of one export, as JSON."""
+    folder: FilePath | None = None
+    """Where the files lie that a row may name, such as its secrets: no others, and no variable."""
 
 
 class FileSettings(Strict):

@@ -60,7 +60,7 @@ class Secret:
     def _from_file(self) -> str:
         hint = "mount it where audit-exporter runs, or correct `{file: …}` in the configuration"
         try:
-            return Path(self.text).read_text(encoding="utf-8")
+            return Path(self.text).read_text(encoding="utf-8-sig")  # some editors put a mark in front
         except OSError as error:
             raise ConfigError(
                 f"the secret file {self.text} cannot be read: {error.strerror}", hint=hint
@@ -76,10 +76,15 @@ class Secret:
                 return value
             case str() if value:
                 return cls(value)
+            case {"env": str(), **more} if around.confined and not more:
+                message = (
+                    "names a variable, which a row may not: put a file below `exports_from.folder`"
+                )
+                raise ValueError(message)
             case {"env": str(name), **more} if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not more:
                 return cls(name, "env", around.environ)
             case {"file": str(path), **more} if path and not more:
-                return cls(str(around.folder / path), "file")
+                return cls(str(around.path(path)), "file")
         message = "must be text, {env: NAME} or {file: PATH}"
         raise ValueError(message)
 
@@ -121,7 +126,9 @@ def without(text: str, secrets: Iterable[str | None]) -> str:
 def _spellings(secret: str) -> Iterator[str]:
     """As it is, and as URLs, JSON and base64 have it, or would have it if it is in a URL's spelling."""
     for spelling in {secret, unquote(secret)} - {""}:
-        yield from (spelling, quote(spelling), quote(spelling, safe=""), quote_plus(spelling))
+        quoted = (quote(spelling), quote(spelling, safe=""), quote_plus(spelling))
+        yield from (spelling, *quoted)
+        yield from (re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), one) for one in quoted)
         yield json.dumps(spelling)[1:-1]
         yield base64.b64encode(spelling.encode()).decode()
 

@@ -185,7 +185,7 @@ def _in_folder(value: object, info: ValidationInfo) -> Path:
         return value
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(must_be("a path", value))
-    return surroundings_of(info).folder / value
+    return surroundings_of(info).path(value)
 
 
 Text = Annotated[str, Field(min_length=1)]

@@ -29,7 +29,7 @@ def test_exports_come_from_files_and_from_rows_of_the_source(vendor: Vendor) -> 
         vendor.execute("INSERT INTO audit_exports VALUES (?)", row)
     vendor.execute("INSERT INTO audit_exports VALUES (CAST(x'7bff7d' AS TEXT))")
     query = "SELECT settings FROM audit_exports"
-    vendor.settings["exports_from"] = {"files": "exports.d/*.yaml", "query": query}
+    vendor.settings["exports_from"] = {"files": "exports.d/*.yaml", "query": query, "folder": "."}
     for account in ("globex", "initech"):
         vendor.insert(account, START)
     answer = vendor("run")

@@ -28,6 +28,7 @@ from exporter.config import (
     parse_size,
 )
 from exporter.destinations.directory import DirectorySettings
+from exporter.destinations.gcs.settings import GcsSettings
 from exporter.destinations.s3.settings import S3Settings
 from exporter.errors import ConfigError
 
@@ -501,7 +502,8 @@ def test_files_hold_one_export_or_a_list_and_one_broken_file_is_one_problem(
 def test_rows_are_exports_like_those_of_the_file(load: Callable[..., Config]) -> None:
     found = load(
         HEAD
-        + f"defaults: {{every: 1h}}\nexports: [{{account: a, {FOLDER}}}]\nexports_from: {{query: SELECT 1}}"
+        + f"defaults: {{every: 1h}}\nexports: [{{account: a, {FOLDER}}}]\n"
+        + "exports_from: {query: SELECT 1, folder: rows}"
     )
     assert found.exports_query == "SELECT 1"
     row = {"account": "b", "destination": {"type": "directory", "path": "out"}}
@@ -521,7 +523,9 @@ def test_rows_are_exports_like_those_of_the_file(load: Callable[..., Config]) ->
 ROW: dict[str, Any] = {"account": "a", "destination": {"type": "directory", "path": "out"}}
 
 
-def with_row(data: dict[str, Any], defaults: Defaults | None = None) -> Config:
+def with_row(
+    data: dict[str, Any], defaults: Defaults | None = None, folder: Path | None = Path("rows")
+) -> Config:
     """A configuration whose one export is a row of the source."""
     whole = Config(
         path=Path("audit-exporter.yaml"),
@@ -535,14 +539,67 @@ def with_row(data: dict[str, Any], defaults: Defaults | None = None) -> Config:
         allowed_hosts=(),
         defaults=defaults or Defaults(),
         exports_query="SELECT 1",
+        rows_folder=folder,
     )
     return config.add_rows(whole, [json.dumps(data)])
 
 
-def test_a_row_starts_from_the_defaults_and_the_folder_of_the_file() -> None:
-    (export,) = with_row(ROW, Defaults({"every": "1h"}, Surroundings(Path("/etc")))).exports
+def test_a_row_starts_from_the_defaults_and_a_folder_of_its_own() -> None:
+    (export,) = with_row(ROW, Defaults({"every": "1h"}, Surroundings(Path("/etc"))), Path("/rows")).exports
     assert export.every == timedelta(hours=1)
-    assert export.destination == DirectorySettings(type="directory", path=Path("/etc/out"))
+    assert export.destination == DirectorySettings(type="directory", path=Path("/rows/out"))
+
+
+OUTSIDE = "names a file outside of `exports_from.folder`"
+
+
+@pytest.mark.parametrize(
+    ("destination", "said"),
+    [
+        ({"path": "/etc"}, f"destination.path: {OUTSIDE}"),
+        ({"path": "../out"}, f"destination.path: {OUTSIDE}"),
+        ({"path": "away/out"}, f"destination.path: {OUTSIDE}"),
+        ({"type": "s3", "bucket": "bbb", "ca_file": "/etc/shadow"}, f"destination.ca_file: {OUTSIDE}"),
+        (
+            {"type": "gcs", "bucket": "bbb", "credentials": "{}", "subject_token_file": "../token"},
+            f"destination.subject_token_file: {OUTSIDE}",
+        ),
+        (
+            {"type": "gcs", "bucket": "bbb", "credentials": {"file": "/secrets/ledger"}},
+            f"destination.credentials: {OUTSIDE}",
+        ),
+        (
+            {"type": "gcs", "bucket": "bbb", "credentials": {"env": "LEDGER_PASSWORD"}},
+            "destination.credentials: names a variable, which a row may not",
+        ),
+    ],
+)
+def test_a_row_names_nothing_that_is_the_operator_s(
+    tmp_path: Path, destination: dict[str, Any], said: str
+) -> None:
+    """Customers have a hand in rows: what these name would be sent to the address that stands beside it."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "away").symlink_to(tmp_path)
+    row = {"account": "a", "destination": {"type": "directory", **destination}}
+    (problem,) = with_row(row, folder=tmp_path / "rows").problems
+    assert said in problem.message
+
+
+def test_a_row_names_a_file_only_where_the_operator_says_below_which_folder(tmp_path: Path) -> None:
+    row = {
+        "account": "a",
+        "destination": {"type": "gcs", "bucket": "bbb", "credentials": {"file": "acme.json"}},
+    }
+    (problem,) = with_row(row, folder=None).problems
+    assert "set `exports_from.folder`" in problem.message
+    (export,) = with_row(row, folder=tmp_path).exports
+    assert isinstance(export.destination, GcsSettings)
+    assert export.destination.credentials == Secret(str(tmp_path / "acme.json"), "file")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbf{}")
+    assert Secret(str(tmp_path / "key"), "file").reveal() == "{}"
 
 
 def test_an_account_that_is_no_unicode_text_is_refused() -> None:
