@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from exporter.errors import SourceBusy
 from exporter.pipeline import READINGS
 from exporter.sources.sqlite import SqliteSource
 from tests.kit.command_line import DAY, START, TODAY, Vendor, rfc3339
+from tests.kit.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, shared_moto
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -118,3 +121,33 @@ def test_a_missing_column_is_said_by_name_and_nothing_is_delivered(tmp_path: Pat
     assert "'ip_address'" in answer.out
     assert vendor.objects() == {}
     assert len(list((tmp_path / "elsewhere").rglob("*.zip"))) == 1
+
+
+def test_an_object_says_what_it_is_in_its_metadata(tmp_path: Path) -> None:
+    """Whoever finds it, without the ledger: whose, which one of how many records, which bytes, which format."""
+    moto = shared_moto()
+    bucket = moto.new_bucket()
+    vendor = Vendor(tmp_path)
+    keys = {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
+    place = {"type": "s3", "bucket": bucket, "region": REGION, "endpoint_url": moto.url, "path_style": True}
+    vendor.export("acme", name="acme-é", format="native", archive="gzip", destination=place | keys)
+    vendor.insert("acme", START)
+    vendor.start()
+    assert vendor("run").status == 0
+    (name,) = (
+        one["Key"] for one in moto.s3().list_objects_v2(Bucket=bucket)["Contents"] if "/audit_" in one["Key"]
+    )
+    found = moto.s3().get_object(Bucket=bucket, Key=name)
+    said = found["Metadata"]
+    assert len(said.pop("audit-plan")) >= 16
+    assert said == {
+        "audit-export": "acme-_C3_A9",
+        "audit-sequence": "1",
+        "audit-window": f"{START:%Y%m%dT%H%M%SZ}-{START + DAY:%Y%m%dT%H%M%SZ}",
+        "audit-records": "1",
+        "audit-late-records": "0",
+        "audit-bad-records": "0",
+        "audit-repeats": "no",
+        "audit-content-sha256": hashlib.sha256(gzip.decompress(found["Body"].read())).hexdigest(),
+        "audit-format": "native/1",
+    }
