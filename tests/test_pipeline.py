@@ -124,7 +124,7 @@ def test_a_missing_column_is_said_by_name_and_nothing_is_delivered(tmp_path: Pat
 
 
 def test_an_object_says_what_it_is_in_its_metadata(tmp_path: Path) -> None:
-    """Whoever finds it, without the ledger: whose, which one of how many records, which bytes, which format."""
+    """Whoever finds it, without the ledger: whose, which one, how many records, which bytes and format."""
     moto = shared_moto()
     bucket = moto.new_bucket()
     vendor = Vendor(tmp_path)

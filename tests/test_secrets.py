@@ -94,7 +94,7 @@ Secret.reveal = spill
 """
 MUTANTS: Final = {
     "what a store answers is shown as it is": (
-        "import exporter.destinations.s3.access as access; access.without = lambda text, _: text",
+        "import exporter.destinations.s3.words as words; words.without = lambda text, _: text",
         {"stdout", "stderr", "ledger.db"},
     ),
     "the libraries log": (

@@ -27,10 +27,10 @@ class BoundedResponse(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:  # noqa: ANN401 - the base's
         super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_Bounded(sock, self.fp.detach()))
+        self.fp = io.BufferedReader(Bounded(sock, self.fp.detach()))
 
 
-class _Bounded(io.RawIOBase):
+class Bounded(io.RawIOBase):
     """What a socket still has to give, while there is time and room."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:

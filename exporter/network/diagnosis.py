@@ -148,16 +148,18 @@ class _Proxy:
     def read(cls, url: str | None) -> _Proxy | None:
         if url is None:
             return None
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:  # not chained: it may quote a password
+            raise NotSent(
+                "the proxy of the environment has no host or port that is one", hint=PROXY_HINT
+            ) from None
         headers = {}
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["Proxy-Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-        default = 443 if parts.scheme == "https" else 80
-        try:
-            return cls(parts.scheme, parts.hostname or "", parts.port or default, headers)
-        except ValueError as error:
-            raise NotSent("the proxy of the environment has no port that is one", hint=PROXY_HINT) from error
+        return cls(parts.scheme, parts.hostname or "", port, headers)
 
     @property
     def tunnels(self) -> bool:
@@ -172,8 +174,9 @@ class _Proxy:
         try:
             connection.connect()
         except (OSError, HTTPException) as error:
+            words = "".join(one if one.isprintable() else " " for one in str(error))  # of the proxy, mostly
             raise NotSent(
-                f"the environment's proxy {self.host}:{self.port} does not lead to {target.shown}: {error}",
+                f"the environment's proxy {self.host}:{self.port} does not lead to {target.shown}: {words}",
                 hint=f"let the proxy connect to {target.shown}:{target.port}, or name the host in NO_PROXY",
             ) from error
         return connection.sock

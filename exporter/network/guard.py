@@ -5,8 +5,8 @@ address, unless the operator allows the host by name. It must not open a connect
 address its host alone: paths and queries hold secrets.
 
 Behind a proxy of the operator (`HTTPS_PROXY`, `HTTP_PROXY`, not for hosts in `NO_PROXY`) names are the
-proxy's to resolve: only what an address says by itself is looked at then, and the rest is the proxy's to
-refuse.
+proxy's to resolve: what an address says by itself is looked at then, and where its name leads if this
+machine's DNS knows it; the rest is the proxy's to refuse.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _PORTS: Final = {"http": 80, "https": 443}
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _LONGEST_NAME: Final = 253
-_INSIDE: Final = ("localhost", "local", "internal", "home.arpa")  # domains that the public DNS never has
+_INSIDE: Final = (  # domains that the public DNS never has, and whoever has a network of their own does
+    *("localhost", "localdomain", "local", "internal", "intranet", "intra", "private", "corp", "home", "lan"),
+    *("svc", "consul", "test", "example", "invalid", "onion", "alt", "home.arpa"),
+)
 _ALLOWED: Final = re.compile(
     r"(?P<below>\*\.)?(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?",
     re.IGNORECASE | re.ASCII,
@@ -64,11 +67,15 @@ class Target(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """A host that the operator allows, on one port or on all; ``below`` is about every host of a domain."""
+    """A host that the operator allows, on one port or on all; ``below`` is about every host of a domain.
+
+    ``in_clear``: also over http.
+    """
 
     host: str
     port: int | None
     below: bool
+    in_clear: bool = True
 
     def covers(self, target: Target) -> bool:
         """Whether it is about this one."""
@@ -96,11 +103,17 @@ class Guard:
     ) -> None:
         self._allowed = tuple(map(_read_allowed, allowed))
         self._resolver = resolver
+        self._unknown: set[str] = set()  # names that a proxy alone can resolve: asking may take seconds
 
-    def allowing(self, *hosts: str) -> Guard:
-        """The same, with further hosts allowed: fixed ones that the program itself knows."""
+    def allowing(self, *hosts: str, in_clear: bool = False) -> Guard:
+        """The same, with further hosts allowed: fixed ones that the program itself knows.
+
+        They may be anywhere. Only ``in_clear`` may they be spoken to over http: no customer is to choose
+        that for them.
+        """
         guard = Guard(hosts, resolver=self._resolver)
-        guard._allowed += self._allowed
+        known = (allowed._replace(in_clear=in_clear) for allowed in guard._allowed)
+        guard._allowed = (*known, *self._allowed)
         return guard
 
     def inspect(self, url: str, setting: str) -> None:
@@ -115,7 +128,7 @@ class Guard:
         try:
             target = self._inspected(url, "the address")
             if proxy_for(url) is not None:
-                self._judge_name(target)
+                self._judge_for_proxy(target)
                 return []
             if target.address is not None:
                 return [str(target.address)]
@@ -129,7 +142,7 @@ class Guard:
 
     def _inspected(self, url: str, setting: str) -> Target:
         target = read_target(url, setting)
-        if target.scheme != "https" and not self._allows(target):
+        if target.scheme != "https" and not self._allows_in_clear(target):
             raise ConfigError(
                 f"{setting} is not https: {target.shown} would be spoken to in the clear",
                 hint=f"write https://, or {_allow(target)}",
@@ -160,13 +173,24 @@ class Guard:
         hint = "name the host itself: nothing that is delivered to is there" if never else _allow(target)
         raise ConfigError(f"{setting} must not be used: {target.shown}{leads_to} is {place}", hint=hint)
 
-    def _judge_name(self, target: Target) -> None:
-        """What a name says by itself of where a proxy would find it."""
-        if target.address is None and _is_inside(target.host) and not self._allows(target):
+    def _judge_for_proxy(self, target: Target) -> None:
+        """What a name says by itself, and this machine's DNS, of where a proxy would find it."""
+        if target.address is not None or self._allows(target, Place.HERE):
+            return
+        if _is_inside(target.host) and not self._allows(target):
             raise ConfigError(
                 f"the address must not be used: {target.host} is no name of the public internet",
                 hint=_allow(target),
             )
+        if target.host not in self._unknown:
+            try:
+                self._resolved(target)
+            except NotSent:  # nobody here knows the name: behind a proxy that is usual
+                self._unknown.add(target.host)
+
+    def _allows_in_clear(self, target: Target) -> bool:
+        """Whether the operator allows the host over http."""
+        return any(allowed.in_clear and allowed.covers(target) for allowed in self._allowed)
 
     def _allows(self, target: Target, place: Place = Place.PRIVATE) -> bool:
         """Whether the operator allows the host, also when it leads to that place."""

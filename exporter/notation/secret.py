@@ -77,9 +77,7 @@ class Secret:
             case str() if value:
                 return cls(value)
             case {"env": str(), **more} if around.confined and not more:
-                message = (
-                    "names a variable, which a row may not: put a file below `exports_from.folder`"
-                )
+                message = "names a variable, which a row may not: put a file below `exports_from.folder`"
                 raise ValueError(message)
             case {"env": str(name), **more} if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not more:
                 return cls(name, "env", around.environ)

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.storage.blob import AccessPolicy, generate_container_sas
 
 from tests.kit.aws_tokens import CUSTOMER_ROLE, VENDOR_USER, Tokens, aws
 from tests.kit.azure_stores import account_behind, answering, azure_before, azure_error
-from tests.kit.azurite import KEY, Azurite, sas_of, shared_azurite
+from tests.kit.azurite import ACCOUNT, KEY, Azurite, sas_of, shared_azurite
 from tests.kit.gcs_objects import Principal
 from tests.kit.gcs_stores import CREATE, Cloud, cloud_for
 from tests.kit.google_tokens import WRITER
+from tests.kit.proxy import Answer as HttpAnswer
 from tests.kit.proxy import Fault, Proxy, Request, proxy_before, s3_error
 from tests.kit.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, new_certificate, shared_moto
 
@@ -107,9 +109,8 @@ def test_a_user_who_may_only_create_is_found_good_and_a_run_delivers(vendor: Ven
     moto.iam().create_user(UserName="create-only")
     key = moto.iam().create_access_key(UserName="create-only")["AccessKey"]
     with proxy_before(moto.url) as proxy:
-        destination = s3(
-            proxy.url, access_key_id=key["AccessKeyId"], secret_access_key=key["SecretAccessKey"]
-        )
+        keys = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
+        destination = s3(proxy.url, acl="bucket-owner-full-control", **keys)
         bucket = destination["bucket"]
         policy = {
             "Version": "2012-10-17",
@@ -151,8 +152,16 @@ def test_a_missing_right_is_printed_with_the_policy_to_attach(vendor: Vendor, pr
 def test_rights_that_nobody_needs_are_printed_as_a_warning(vendor: Vendor, proxy: Proxy) -> None:
     proxy.script = lambda _request: None
     deliver_to(vendor, s3(proxy.url))
-    said = checked(vendor, 0).out.replace("\n", " ")
-    assert "more rights here than it needs: s3:GetObject, s3:ListBucket, s3:DeleteObject" in said
+    said = " ".join(checked(vendor, 0).out.split())
+    assert "more rights here than it needs: s3:ListBucket, s3:DeleteObject" in said
+    assert "use another user, who has only this" in said
+
+
+def test_a_bucket_that_may_be_another_user_s_is_printed_with_the_line_that_lets_its_owner_read(
+    vendor: Vendor, proxy: Proxy
+) -> None:
+    deliver_to(vendor, s3(proxy.url))
+    assert "            acl: bucket-owner-full-control" in checked(vendor, 0).out
 
 
 def test_a_machine_without_credentials_is_told_how_to_get_some(
@@ -305,6 +314,26 @@ def test_a_token_that_the_bucket_does_not_take_is_a_question_of_other_credential
     assert "give other credentials" in said
 
 
+def test_a_refusal_of_a_proxy_s_is_not_taken_for_a_missing_role(vendor: Vendor, google: Cloud) -> None:
+    google.proxy.script = lambda _request: Fault(
+        forward=False, answer=HttpAnswer(403, b"<html>Blocked</html>")
+    )
+    deliver_to(vendor, gcs(google))
+    said = " ".join(checked(vendor, 10).out.split())
+    assert "see what lies between here and the store" in said
+    assert "objectCreator" not in said
+
+
+def test_a_page_in_the_token_service_s_place_is_not_taken_for_bad_credentials(
+    vendor: Vendor, google: Cloud
+) -> None:
+    google.tokens.script = lambda _asked: (200, "<html>Sign in</html>")  # type: ignore[assignment,return-value] # text
+    deliver_to(vendor, gcs(google))
+    said = " ".join(checked(vendor, 10).out.split())
+    assert "127.0.0.1 answered something that is no token (HTTP 200)" in said
+    assert "see what lies between here and 127.0.0.1" in said
+
+
 def test_a_customers_file_that_runs_a_program_is_refused_with_the_key_that_does(
     vendor: Vendor, google: Cloud
 ) -> None:
@@ -435,6 +464,35 @@ def test_access_that_is_too_much_is_printed_as_a_warning_with_the_one_that_is_en
     said = checked(vendor, 0).out
     assert words in said
     assert f"{GENERATE} {container} --permissions c" in said
+
+
+def test_a_sas_of_a_stored_policy_is_printed_with_how_to_read_the_policy(
+    vendor: Vendor, azurite: Azurite, account: Proxy
+) -> None:
+    container = azurite.new_container()
+    policy = AccessPolicy(permission="rcw", expiry=datetime.now(UTC) + timedelta(days=5))
+    azurite.container(container).set_container_access_policy({"audit": policy})
+    sas = generate_container_sas(ACCOUNT, container, account_key=KEY, policy_id="audit")
+    deliver_to(vendor, azure(container, account_behind(account), sas=sas))
+    said = checked(vendor, 0).out
+    assert "is what the stored policy 'audit' says" in " ".join(said.split())
+    assert f"            az storage container policy show --account-name {ACCOUNT}" in said
+    assert "it may also read" in said
+
+
+def test_an_empty_success_is_no_delivery(vendor: Vendor, azurite: Azurite, account: Proxy) -> None:
+    """Whatever gave it stands between: the records come with the next run."""
+    account.script = lambda request: (
+        Fault(forward=False, answer=HttpAnswer(201)) if request.method == "PUT" else None
+    )
+    container = azurite.new_container()
+    deliver_to(vendor, azure(container, account_behind(account)))
+    assert "did not say what it stored" in checked(vendor, 10).out
+    assert vendor("run").status == 10
+    account.script = lambda _request: None
+    assert azurite.names(container) == set()
+    assert vendor("run", "--export", "acme").status == 0
+    assert sum(name.startswith("vendor/audit/acme/") for name in azurite.names(container)) == 2
 
 
 def test_an_address_in_a_connection_string_is_called_by_its_name(vendor: Vendor, azurite: Azurite) -> None:

@@ -19,6 +19,7 @@ import pytest
 from exporter import pipeline, turns
 from exporter.archive import suffix
 from exporter.destinations.directory import DirectoryStore
+from exporter.destinations.s3 import proofs
 from tests.crash.clouds import AzureContainer, GoogleBucket
 from tests.crash.world import Bucket
 from tests.kit.azure_stores import azure_before
@@ -326,12 +327,9 @@ def crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crowd]:
         healthy = stack.enter_context(proxy_before(moto.url, count))
         for number in range(HUNG + HEALTHY):
             name, server = (f"a-{number:03}", hung) if number < HUNG else (f"b-{number:03}", healthy)
-            place = {
-                "type": "s3",
-                "bucket": moto.new_bucket(),
-                "endpoint_url": server.url,
-                "path_style": True,
-            }
+            bucket = moto.new_bucket()
+            place = {"type": "s3", "bucket": bucket, "endpoint_url": server.url, "path_style": True}
+            proofs._CREATES_ONCE.add(f"s3://{bucket}@{server.url.removeprefix('http://')}")
             vendor.export(name, destination=place | KEYS)
             vendor.insert(name, TODAY - timedelta(hours=5))
         vendor.start()

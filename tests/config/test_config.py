@@ -403,7 +403,7 @@ def test_every_mistake_of_a_refused_file_is_listed(refusal: Callable[[str], list
             "line 8: exports[0].destination: has an `external_id` without the `role_arn`",
         ),
         (
-            "account: a\ndestination: {type: s3, bucket: b, role_arn: r, external_id: {enf: X}}",
+            "account: a\ndestination: {type: s3, bucket: b, external_id: {enf: X}}",
             "line 8: exports[0].destination.external_id: must be text, {env: NAME} or {file: PATH}",
         ),
     ],
@@ -619,7 +619,7 @@ def test_a_line_break_at_the_end_is_no_part_of_a_secret(tmp_path: Path, written:
 
 def test_what_is_no_name_of_a_variable_is_not_shown_as_one(problem: Callable[[str], str]) -> None:
     """Some people write the secret itself there."""
-    export = "account: a\ndestination: {type: s3, bucket: b, role_arn: r, external_id: {env: s3+cr/et=}}"
+    export = "account: a\ndestination: {type: s3, bucket: b, external_id: {env: s3+cr/et=}}"
     told = problem(export)
     assert "must be text, {env: NAME} or {file: PATH}" in told
     assert "cr/et" not in told

@@ -32,7 +32,7 @@ BEGIN: Final = datetime(2025, 3, 1, tzinfo=UTC)
 ACCOUNTS: Final = ("acme", "globex")
 LONGEST_RECORD_BYTES: Final = 2_000
 PART_LIMIT_BYTES: Final = 1_300
-PROBE: Final = ".audit-exporter-check/parts"  # a store other than Amazon's is asked what it does with parts
+PROBES: Final = ".audit-exporter-check/"  # a store other than Amazon's is asked what it replaces
 UNREADABLE: Final = "the day before yesterday"
 
 TABLE = """
@@ -108,12 +108,13 @@ class Bucket:
 
     def _names(self) -> list[str]:
         found = self._client.list_objects_v2(Bucket=self._bucket).get("Contents", [])
-        return [one["Key"] for one in found if one["Key"] != PROBE]
+        return [one["Key"] for one in found]
 
     def objects(self) -> dict[str, bytes]:
         return {
             name: self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
             for name in self._names()
+            if not name.startswith(PROBES)
         }
 
     def reset(self, objects: Mapping[str, bytes]) -> None:

@@ -127,6 +127,8 @@ def new_client_certificate() -> str:
         ({"account_url": f"{URL}/x?{SAS}"}, "set `sas`"),
         ({"account_url": "https://user:pass@host"}, "without a user or password"),
         ({"account_url": URL, "tenant_id": "a/b", "identity": "workload"}, "tenant"),
+        ({"account_url": URL, "tenant_id": "..", "identity": "workload"}, "tenant"),
+        ({"account_url": URL, "tenant_id": "a..b", "identity": "workload"}, "tenant"),
         ({"account_url": URL, "prefix": "a./b"}, "ends in a dot"),
         ({"account_url": URL, "container": "Audit"}, "lower-case"),
         ({"account_url": URL, "container": "a--b"}, "lower-case"),
@@ -146,6 +148,7 @@ def test_a_mistake_in_the_settings_is_refused_in_words(settings: dict[str, Any],
     ("url", "words"),
     [
         ("http://initech.blob.core.windows.net", "not encrypted"),
+        ("http://ab.blob.core.windows.net", "not https"),
         (f"{URL}/audit", "has a path"),
         ("https://initech-secondary.blob.core.windows.net", "second region"),
         ("https://initech.dfs.core.windows.net", "address for blobs"),
@@ -219,6 +222,9 @@ def test_a_connection_string_names_the_same_container(text: str, name: str) -> N
         ("AccountName=initech", "not both"),
         (f"AccountKey={KEY}", "no AccountName"),
         (KEY.replace("=", "") + ";", "NAME=VALUE"),
+        (KEY, "is an account key alone"),
+        (f'"AccountName=initech;AccountKey={KEY}"', "in quotes"),
+        (f"'AccountName=initech;AccountKey={KEY}'", "in quotes"),
         (" ", "NAME=VALUE"),
     ],
 )
@@ -396,6 +402,41 @@ def test_a_whole_url_in_place_of_a_sas_is_explained(tmp_path: Path) -> None:
     error = failed_put(AzureStore(settings_of("audit", URL, sas=f"{URL}/audit?{SAS}"), Guard()), tmp_path)
     assert isinstance(error, NotSent)
     assert "what follows the '?'" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("sas", "words"),
+    [
+        ("", "is empty"),
+        (" ?\n", "is empty"),
+        (SAS.replace("&sig=c2ln", ""), "no signature"),
+        (SAS.replace("c2ln", ""), "no signature"),
+        (SAS.replace("&sp=c", ""), "neither rights"),
+        ("c2ln", "no signature"),
+        (f'"{SAS}"', "a quote"),
+        (f"'{SAS}'", "a quote"),
+        (f"\ufeff{SAS}", "character that none has"),
+        (f"{SAS}#c2ln", "a '#'"),
+        (SAS.replace("&sp", " &sp"), "a space"),
+        (SAS.replace("&sp", "\n&sp"), "a space"),
+    ],
+)
+@pytest.mark.parametrize("way", ["sas", "connection_string"])
+def test_a_sas_that_is_not_whole_is_not_sent_and_not_shown(
+    way: str, sas: str, words: str, tmp_path: Path
+) -> None:
+    """Without a signature Azure would answer as it answers to nobody, and not say why."""
+    with azure_before(shared_azurite()) as proxy:
+        given = sas
+        if way == "connection_string":  # where an empty field is none
+            given = f"BlobEndpoint={account_behind(proxy)};SharedAccessSignature={sas.strip() or '?'}"
+        access: dict[str, Any] = {way: Secret(given)}
+        error = failed_put(store_of("some-container", account_behind(proxy), **access), tmp_path)
+        assert proxy.seen == []
+    assert type(error) is NotSent
+    assert words in error.message
+    assert "generate-sas" in error.hint
+    assert "c2ln" not in f"{error!r}{error.hint}{error.__cause__!r}"
 
 
 def test_no_token_is_sent_in_the_clear() -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shlex
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.storage.blob import AccessPolicy, generate_container_sas
 
+from exporter.destinations.azure.errors import advice_for
 from exporter.destinations.azure.fixes import Fixes
 from exporter.destinations.azure.sas import Sas
 from exporter.destinations.azure.store import AzureStore
 from exporter.destinations.object_store import ObjectStoreDestination
+from exporter.destinations.probe import PROBE
 from exporter.model import Finding, Level
 from exporter.network.diagnosis import obstacle
+from exporter.notation.secret import Secret
 from tests.kit.azure_stores import (
     ALLOWED,
     account_behind,
@@ -24,7 +31,7 @@ from tests.kit.azure_stores import (
     store_of,
 )
 from tests.kit.azure_tokens import CLIENT, TENANT, entra_id
-from tests.kit.azurite import KEY, Azurite, sas_of, shared_azurite
+from tests.kit.azurite import ACCOUNT, KEY, Azurite, sas_of, shared_azurite
 from tests.kit.proxy import Answer, Fault, Request, proxy_before
 
 if TYPE_CHECKING:
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 GOOD = "sv=2024-05-04&sr=c&sp=c&spr=https&se=2027-11-20T00:00Z&sig=c2ln"
 FIX = "az storage …"
+FIXES = Fixes("initech", "audit", CLIENT, "scope-1")
+PROBE_MD5 = base64.b64encode(hashlib.md5(PROBE.read_bytes(), usedforsecurity=False).digest()).decode()
+CREATED = Fault(forward=False, answer=Answer(201, headers={"ETag": '"1"', "Content-MD5": PROBE_MD5}))
 
 
 @pytest.fixture
@@ -67,7 +77,7 @@ def check(store: AzureStore) -> list[Finding]:
 
 
 def warnings_about(text: str, *, encrypted: bool = True) -> list[str]:
-    return [found.message for found in Sas.read(text).warnings("s", NOW, FIX, encrypted=encrypted)]
+    return [found.message for found in Sas.read(text).warnings("s", NOW, FIXES, encrypted=encrypted)]
 
 
 def faults_of(text: str) -> list[str]:
@@ -91,13 +101,16 @@ def test_a_token_that_can_do_more_is_named_with_the_role_that_is_enough(
     proof, warning = check(token_store)
     assert (proof.level, warning.level) == (Level.OK, Level.WARNING)
     assert warning.message == "more rights than needed: it may also read, list, delete"
+    assert warning.fix == token_store._requests.fixes.narrower_role
+    assert "az role assignment list --assignee" in warning.fix, "what it has at present"
+    assert "az role assignment delete --assignee" in warning.fix
     assert "blobs/add/action" in warning.fix
     assert f"--assignee {CLIENT}" in warning.fix
     assert https.names(token_store._settings.container) == set(), "the probe is deleted, as that was possible"
 
 
 def test_what_retention_keeps_is_said(https: Azurite, token_store: AzureStore) -> None:
-    answers = {"PUT": iter([Fault(forward=False, answer=Answer(201, headers={"ETag": '"1"'}))])}
+    answers = {"PUT": iter([CREATED])}
     refusals = {
         "PUT": azure_error(409, "BlobAlreadyExists"),
         "DELETE": azure_error(409, "BlobImmutableDueToPolicy"),
@@ -160,9 +173,37 @@ def test_where_the_account_is_spoken_to_in_the_clear_the_sas_has_to_allow_it() -
     assert warnings_about(GOOD.replace("spr=https", "spr=https,http"), encrypted=False) == []
 
 
-def test_what_a_stored_policy_says_is_not_guessed() -> None:
-    assert warnings_about("sv=1&sr=c&spr=https&si=audit&sig=x") == []
-    assert faults_of("sv=1&sr=c&spr=https&si=audit&sig=x") == []
+@pytest.mark.parametrize(
+    ("own", "left"),
+    [
+        ("", "its end and its rights"),
+        ("&sp=c", "its end"),
+        ("&se=2027-11-20T00:00Z", "its rights"),
+        ("&sp=c&se=2027-11-20T00:00Z", "whether it still serves"),
+    ],
+)
+def test_what_a_stored_policy_says_is_not_guessed_and_who_sees_it_is_told_how(own: str, left: str) -> None:
+    text = f"sv=1&sr=c&spr=https&si=our%20policy{own}&sig=x"
+    (warning,) = Sas.read(text).warnings("s", NOW, FIXES, encrypted=True)
+    assert f"{left} is what the stored policy 'our policy' says" in warning.message
+    assert warning.fix == (
+        "az storage container policy show --account-name initech --container-name audit --name 'our policy'"
+        " --auth-mode key"
+    )
+    assert faults_of(text) == []
+
+
+def test_the_rights_of_a_stored_policy_are_tried_on_the_probe(container: str) -> None:
+    policy = AccessPolicy(permission="rcwd", expiry=datetime.now(UTC) + timedelta(days=5))
+    shared_azurite().container(container).set_container_access_policy({"audit": policy})
+    sas = generate_container_sas(
+        ACCOUNT, container, account_key=KEY, policy_id="audit", protocol="https,http"
+    )
+    proof, warning, more = check(store_of(container, shared_azurite().url, sas=sas))
+    assert (proof.level, warning.level, more.level) == (Level.OK, Level.WARNING, Level.WARNING)
+    assert "the stored policy 'audit' says" in warning.message
+    assert more.message == "more rights than needed: it may also read, delete"
+    assert "az storage container generate-sas" in more.fix
 
 
 @pytest.mark.parametrize(
@@ -234,9 +275,19 @@ def test_where_the_way_ends_is_said_instead(https: Azurite) -> None:
     assert (finding.level, finding.message, finding.hint) == (Level.ERROR, cause.message, cause.hint)
 
 
+@pytest.mark.parametrize("sas", ["sv=1&sp=c", "", '"sv=1&sp=c&sig=x"'])
+def test_a_sas_that_is_not_whole_is_the_cause_wherever_the_way_ends(sas: str) -> None:
+    """It is what has to be mended first, and nothing was sent."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/acme"
+        (finding,) = check(store_of("some-container", url, sas=Secret(sas)))
+    assert finding.level is Level.ERROR
+    assert "the sas " in finding.message
+
+
 def test_a_store_that_ignores_the_condition_is_found(container: str) -> None:
-    created = Fault(forward=False, answer=Answer(201, headers={"ETag": '"1"'}))
-    with azure_before(shared_azurite(), answering(created)) as proxy:
+    with azure_before(shared_azurite(), answering(CREATED)) as proxy:
         (finding,) = check(store_of(container, account_behind(proxy)))
     assert finding.level is Level.ERROR
     assert "replaced" in finding.message
@@ -246,12 +297,32 @@ def test_a_store_that_ignores_the_condition_is_found(container: str) -> None:
 
 
 def test_every_statement_can_be_read_by_a_shell() -> None:
-    fixes = Fixes("initech", "audit", CLIENT, "scope-1")
-    names = [name for name in dir(Fixes) if not name.startswith("_") and name not in Fixes.__slots__]
-    assert len(names) == 8
-    for name in names:
-        for line in getattr(fixes, name).splitlines():
+    names = {name for name in dir(Fixes) if not name.startswith("_")} - {*Fixes.__slots__, "policy"}
+    assert len(names) == 11
+    for statements in (FIXES.policy("a'b $(x)"), *(getattr(FIXES, name) for name in names)):
+        for line in statements.splitlines():
             assert shlex.split(line)[0] == "az"
+            assert "$(date" not in line, "which is not the same everywhere"
+
+
+def test_a_new_sas_is_good_for_a_year() -> None:
+    words = shlex.split(FIXES.sas)
+    end = datetime.strptime(words[words.index("--expiry") + 1], "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC)
+    assert timedelta(days=364) < end - datetime.now(UTC) <= timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    ("code", "statement"),
+    [
+        ("EncryptionScopeNotFound", "encryption-scope create --account-name initech --name scope-1"),
+        ("EncryptionScopeDisabled", "encryption-scope update --account-name initech --name scope-1 --state"),
+        ("EncryptionScopeMismatch", "encryption-scope list --account-name initech"),
+    ],
+)
+def test_an_encryption_scope_is_made_where_there_is_none_and_enabled_where_it_is_not(
+    code: str, statement: str
+) -> None:
+    assert statement in getattr(FIXES, advice_for(code, "", "key").fix)
 
 
 def test_the_role_creates_and_does_nothing_else() -> None:

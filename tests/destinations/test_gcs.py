@@ -222,6 +222,8 @@ def test_an_emulator_named_by_the_environment_is_not_another_store(
         ({"kms_key": f"{KEY}/cryptoKeyVersions/1"}, "without a version"),
         ({"subject_token_file": "token"}, "without the `credentials`"),
         ({"credentials": ""}, "must be text"),
+        ({"prefix": ".well-known/acme-challenge"}, "takes no objects"),
+        ({"prefix": ".well-known/acme-challenge/vendor/"}, "takes no objects"),
     ],
 )
 def test_a_mistake_in_the_settings_is_named_and_its_value_is_not_shown(

@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth.compute_engine import _metadata
 
 from exporter.destinations.gcs import wire
 from exporter.destinations.gcs.store import GcsStore
+from exporter.destinations.gcs.token_errors import token_refused
 from exporter.errors import DeliveryError, NotSent, Refused
 from tests.contracts.object_store import ignore, package_of
 from tests.kit.gcs_stores import (
@@ -25,7 +28,7 @@ from tests.kit.gcs_stores import (
     gcs_error,
     put,
 )
-from tests.kit.google_tokens import SUBJECT_TOKEN, TARGET, WRITER
+from tests.kit.google_tokens import SUBJECT_TOKEN, TARGET, WRITER, private_key
 from tests.kit.proxy import Answer, Fault
 from tests.kit.servers import new_certificate
 
@@ -375,6 +378,98 @@ def test_an_impersonation_that_gives_no_token_is_no_token(
     cloud.tokens.script = lambda asked: (200, answer) if "generateAccessToken" in asked.path else None
     assert isinstance(failed_put(cloud.store(impersonate=TARGET), tmp_path), NotSent)
     assert cloud.proxy.seen == []
+
+
+GARBAGE: list[Any] = [
+    (200, "<html>\x1b[31mSign in with your password</html>"),
+    (200, [1, 2]),
+    (200, {"access_token": ["x"], "expires_in": "abc", "accessToken": {"a": 1}, "expireTime": 5}),
+    (200, {"access_token": "ya29.x", "expires_in": 10**30, "accessToken": "x", "expireTime": "0001-01-01"}),
+    (200, {"access_token": "ya29.x", "expires_in": -5}),
+    (200, {"expires_in": 3600, "accessToken": [1], "expireTime": "2090-01-01T00:00:00Z"}),
+    (302, {"error": "moved"}),
+    (307, ""),
+    (403, "<html>Forbidden by the company's proxy</html>"),
+]
+
+
+@pytest.mark.parametrize("way", ["key", "federation", "impersonation"])
+@pytest.mark.parametrize(("status", "answer"), GARBAGE)
+def test_garbage_in_a_token_service_s_place_is_not_blamed_on_the_credentials(
+    way: str,
+    status: int,
+    answer: Any,  # noqa: ANN401 - whatever answers
+    cloud: Cloud,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "IAM_CREDENTIALS", cloud.tokens.url)
+    path = "generateAccessToken" if way == "impersonation" else "/token"
+    settings: dict[str, Any] = {
+        "key": {},
+        "federation": {
+            "credentials": cloud.tokens.federation_file(),
+            "subject_token_file": token_file(tmp_path),
+        },
+        "impersonation": {"impersonate": TARGET},
+    }[way]
+    cloud.tokens.script = lambda asked: (status, answer) if asked.path.endswith(path) else None
+    error = failed_put(cloud.store(**settings), tmp_path)
+    assert type(error) is NotSent
+    assert "127.0.0.1 answered something that is no token" in error.message
+    assert error.message.isprintable()
+    assert error.hint == "see what lies between here and 127.0.0.1, such as a proxy or a sign-in page"
+    assert cloud.proxy.seen == []
+
+
+def test_a_refusal_that_nobody_knows_is_not_answered_with_how_to_give_credentials(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    """They were given."""
+    cloud.tokens.script = refusing(400, oauth("invalid_scope", "Something new."))
+    error = failed_put(cloud.store(), tmp_path)
+    assert "invalid_scope: Something new." in error.message
+    assert "what lies between here and 127.0.0.1" in error.hint
+
+
+def test_words_of_python_are_not_shown_to_a_person() -> None:
+    info = {"type": "service_account", "token_uri": "https://oauth2.googleapis.com/token"}
+    error = token_refused(AttributeError("'list' object has no attribute 'get'"), "acme", info, WRITER)
+    assert error.message == (
+        "no access to bucket 'acme': oauth2.googleapis.com answered something that is no token"
+    )
+
+
+def test_nobody_is_told_to_let_a_whole_pool_become_a_service_account(cloud: Cloud, tmp_path: Path) -> None:
+    """Whoever else is in the pool would write as it, too."""
+    denied = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": NOT_ALLOWED}}
+    cloud.tokens.script = lambda asked: (403, denied) if "generateAccessToken" in asked.path else None
+    credentials = cloud.tokens.federation_file(
+        service_account_impersonation_url=cloud.tokens.impersonation_url()
+    )
+    error = failed_put(
+        cloud.store(credentials=credentials, subject_token_file=token_file(tmp_path)), tmp_path
+    )
+    member = (
+        "principal://iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/vendor"
+    )
+    assert f"--member={member}/subject/SUBJECT --role=roles/iam.workloadIdentityUser" in error.fix
+    assert "SUBJECT is what the provider makes of its token" in error.hint
+
+
+@pytest.mark.parametrize("kind", ["elliptic", "with a password"])
+def test_a_key_of_another_kind_asks_for_a_new_key_file(kind: str, cloud: Cloud, tmp_path: Path) -> None:
+    lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = ec.generate_private_key(ec.SECP256R1())
+    if kind == "with a password":
+        key, lock = private_key(), serialization.BestAvailableEncryption(b"made up")
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock).decode()
+    error = failed_put(cloud.store(credentials=cloud.tokens.key_file(private_key=pem)), tmp_path)
+    assert type(error) is NotSent
+    assert "the private_key is no RSA key" in error.message
+    assert "give a new key file" in error.hint
+    assert pem.splitlines()[1] not in shown(error)
+    assert cloud.tokens.asked == []
 
 
 def test_a_machine_without_an_identity_sends_nothing(cloud: Cloud, tmp_path: Path) -> None:

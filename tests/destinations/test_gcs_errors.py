@@ -14,6 +14,7 @@ import pytest
 import requests
 import stamina
 
+from exporter.destinations.gcs.errors import Place, put_unanswered
 from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from tests.contracts.object_store import NAME, ignore, package_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+PLACE = Place("gs://acme", "acme", None, "")
 KEY = "projects/customer/locations/us/keyRings/ring/cryptoKeys/key"
 DENIED = (
     "writer@customer.iam.gserviceaccount.com does not have {} access to the Google Cloud Storage object."
@@ -73,19 +75,20 @@ ANSWERS = [
     (404, "notFound", "The specified bucket does not exist.", Refused, "create the bucket {bucket}"),
     (400, "invalid", "Provided CRC32C doesn't match calculated CRC32C", Refused, "bytes changed"),
     (400, "userProjectMissing", "Bucket is a requester pays bucket but …", Refused, "requester pays"),
-    (400, "invalid", "Invalid argument.", Refused, ""),
+    (400, "invalid", "Invalid argument.", Refused, "correct storage_class"),
     (413, "uploadTooLarge", "Too large", Refused, "part_limit"),
-    (418, "new", "Something new", Refused, ""),
+    (409, "", "Conflict", Refused, "what lies between"),
+    (418, "new", "Something new", Refused, "what lies between"),
     (301, "", "Moved", Refused, "endpoint_url"),
     (307, "", "Moved", Refused, "endpoint_url"),
     (308, "", "Moved", Refused, "endpoint_url"),
-    (408, "", "Timeout", OutcomeUnknown, ""),
+    (408, "", "Timeout", OutcomeUnknown, "unless it stays"),
     (429, "rateLimitExceeded", "Slow down", OutcomeUnknown, "fewer requests"),
-    (500, "backendError", "Backend Error", OutcomeUnknown, ""),
-    (502, "", "Bad Gateway", OutcomeUnknown, ""),
-    (503, "backendError", "We encountered an internal error.", OutcomeUnknown, ""),
-    (504, "", "Gateway Timeout", OutcomeUnknown, ""),
-    (204, "", "", OutcomeUnknown, ""),
+    (500, "backendError", "Backend Error", OutcomeUnknown, "unless it stays"),
+    (502, "", "Bad Gateway", OutcomeUnknown, "unless it stays"),
+    (503, "backendError", "We encountered an internal error.", OutcomeUnknown, "unless it stays"),
+    (504, "", "Gateway Timeout", OutcomeUnknown, "unless it stays"),
+    (204, "", "", OutcomeUnknown, "what lies between"),
 ]
 
 
@@ -118,6 +121,28 @@ def test_a_missing_right_comes_with_the_statement_that_grants_it(cloud: Cloud, t
         f'"projects/_/buckets/{cloud.bucket}/objects/vendor/"'
         "),title=audit-exporter'"
     )
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+@pytest.mark.parametrize("body", [b"<html>Access denied by policy</html>", b"", b"{}", b'{"error": "no"}'])
+def test_a_refusal_that_is_none_of_google_s_asks_for_no_right(
+    status: int, body: bytes, cloud: Cloud, tmp_path: Path
+) -> None:
+    """Whoever is in between and says no would stay, whatever is granted in the bucket."""
+    cloud.proxy.script = answering(Fault(forward=False, answer=Answer(status, body)))
+    error = failed_put(cloud.store(), tmp_path)
+    assert type(error) is Refused
+    assert "what lies between here and the store" in error.hint
+    assert error.fix == ""
+
+
+def test_what_a_broken_connection_says_stays_on_one_line(cloud: Cloud, tmp_path: Path) -> None:
+    """A server wrote a part of it."""
+    with reset_after(400, b"HTTP/1.1 200\r\x1b[31m bad\r\nX: 1\r\n\r\n") as url:
+        error = failed_put(cloud.store(endpoint_url=url), tmp_path)
+    assert error.message.isprintable()
+    failed = put_unanswered(ConnectionError("forged\r\nok gs://bucket \x1b[31m"), PLACE, NAME)
+    assert failed.message.isprintable()
 
 
 def test_the_whole_bucket_is_named_only_where_there_is_no_prefix(cloud: Cloud, tmp_path: Path) -> None:

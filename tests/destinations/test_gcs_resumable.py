@@ -192,7 +192,7 @@ def test_the_last_chunk_is_sent_once_and_its_answer_decides(
     fault: Fault, kind: type[DeliveryError], *, landed: bool, cloud: Cloud, tmp_path: Path
 ) -> None:
     cloud.proxy.script = answering(fault, is_completion)
-    assert type(failed_put(cloud.store(), tmp_path, LARGE)) is kind
+    assert isinstance(failed_put(cloud.store(), tmp_path, LARGE), kind)
     assert sum(map(is_completion, cloud.proxy.seen)) == 1
     assert is_completion(cloud.proxy.seen[-1])
     assert (NAME in cloud.names) is landed
@@ -230,6 +230,7 @@ def test_an_upload_whose_session_ends_is_not_sent_and_begins_anew(
     cloud.proxy.script = script
     error = failed_put(cloud.store(), tmp_path, LARGE)
     assert isinstance(error, NotSent)
+    assert [is_begin(seen) for seen in cloud.proxy.seen] == [True, False], "what is gone is not asked again"
     put(cloud.store(), tmp_path, LARGE)
     assert cloud.object().data == LARGE
 

@@ -12,6 +12,7 @@ from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.object_store import ObjectStoreDestination
 from exporter.destinations.probe import PROBE
+from exporter.destinations.s3 import proofs
 from exporter.destinations.s3.store import S3Store
 from exporter.destinations.uploads import Body
 from exporter.errors import ConfigError, NotSent, ObjectExists, OutcomeUnknown, Refused
@@ -65,6 +66,7 @@ def s3_https(folder: Path) -> Iterator[Subject]:
 
 def s3_subject(settings: S3Settings, folder: Path) -> Subject:
     bucket, client = settings.bucket, shared_moto().s3()
+    proofs._CREATES_ONCE.add(settings.store_name)  # as after its first object
     return Subject(
         S3Store(settings, LOOPBACK, limits=IN_PARTS),
         lambda name: client.get_object(Bucket=bucket, Key=name)["Body"].read(),
@@ -218,8 +220,11 @@ def test_check_finds_a_store_that_replaces_objects() -> None:
     with proxy_before(moto.url, ignore_conditions) as proxy:
         store = S3Store(new_bucket_behind(proxy), LOOPBACK)
         (finding,) = ObjectStoreDestination(store, "").check()
-    assert finding.level is Level.ERROR
-    assert finding.message.startswith("the store ignores If-None-Match")
+        proofs._CREATES_ONCE.add(store.name)  # it did not when it was asked first
+        (again,) = ObjectStoreDestination(store, "").check()
+    assert finding.level is again.level is Level.ERROR
+    assert finding.message.startswith("ignores If-None-Match")
+    assert again.message.startswith("the store ignores If-None-Match")
 
 
 def test_check_writes_nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +258,7 @@ def test_check_names_the_store_that_fails_once_as_its_subject(
     with proxy_before(moto.url) as proxy:
         proxy.script = lambda _request: fault if len(proxy.seen) == failing_put - 1 else None
         store = S3Store(new_bucket_behind(proxy), LOOPBACK)
+        proofs._CREATES_ONCE.add(store.name)
         (finding,) = ObjectStoreDestination(store, "").check()
         probe = proxy.seen[0].path.split("/", maxsplit=2)[2]
     assert (finding.level, finding.subject) == (Level.ERROR, store.name)

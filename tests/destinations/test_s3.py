@@ -254,7 +254,7 @@ def test_the_right_to_create_objects_is_enough(tmp_path: Path) -> None:
             store.put(package_of(tmp_path, LARGE, "vendor/audit/acme/large"), ignore)
             with pytest.raises(ObjectExists):
                 store.put(package_of(tmp_path, LARGE[::-1], "vendor/audit/acme/large"), ignore)
-            (finding,) = store.check("vendor/.audit-exporter-check/1")
+            finding, *_ = store.check("vendor/.audit-exporter-check/1")
             with store._access.client() as client, pytest.raises(boto.ClientError, match="AccessDenied"):
                 client.list_objects_v2(Bucket="customer")
             with pytest.raises(Refused) as caught:

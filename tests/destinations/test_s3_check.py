@@ -50,7 +50,13 @@ def proxy(tokens: Tokens) -> Iterator[Proxy]:
 
 
 def create_only(request: Request) -> Fault | None:
-    return s3_error(403, "AccessDenied", "Access Denied") if request.method in {"GET", "DELETE"} else None
+    """Of objects, that is: stores let everybody ask which buckets are their own."""
+    asks_for_more = request.method in {"GET", "DELETE"} and not is_for_buckets(request)
+    return s3_error(403, "AccessDenied", "Access Denied") if asks_for_more else None
+
+
+def is_for_buckets(request: Request) -> bool:
+    return request.method == "GET" and request.path.partition("?")[0] == "/"
 
 
 def otherwise(fault: Fault, match: Callable[[Request], bool]) -> Callable[[Request], Fault | None]:
@@ -116,6 +122,17 @@ def documents(fix: str) -> dict[str, Any]:
     return {title: json.loads("\n".join(lines)) for title, lines in found.items()}
 
 
+@pytest.fixture
+def as_amazon(monkeypatch: pytest.MonkeyPatch) -> Callable[[Proxy], None]:
+    """Has what is behind a proxy taken for Amazon's S3 and token service."""
+
+    def take(proxy: Proxy) -> None:
+        monkeypatch.setattr(S3Settings, "is_aws", property(lambda _settings: True))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", proxy.url)
+
+    return take
+
+
 # --- Rights ---------------------------------------------------------------------------------------
 
 
@@ -150,8 +167,9 @@ def checked_with_permissions(settings: S3Settings) -> list[Finding]:
 
 
 def test_the_policy_that_a_refusal_prints_is_enough_and_no_more_than_that(
-    plain: Proxy, user: dict[str, Any]
+    plain: Proxy, user: dict[str, Any], as_amazon: Callable[[Proxy], None]
 ) -> None:
+    as_amazon(plain)
     settings = settings_of(plain, **user)
     (refused,) = checked_with_permissions(settings)
     assert refused.level is Level.ERROR
@@ -166,8 +184,9 @@ def test_the_policy_that_a_refusal_prints_is_enough_and_no_more_than_that(
 
 
 def test_the_policy_that_a_warning_prints_takes_every_other_right_away(
-    plain: Proxy, user: dict[str, Any]
+    plain: Proxy, user: dict[str, Any], as_amazon: Callable[[Proxy], None]
 ) -> None:
+    as_amazon(plain)
     settings = settings_of(plain, **user)
     grant({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
     good, warning = checked_with_permissions(settings)
@@ -187,24 +206,100 @@ def test_the_policy_that_a_warning_prints_takes_every_other_right_away(
     ],
 )
 def test_a_right_that_nobody_needs_is_named_by_itself(
-    right: str, is_allowed: Callable[[Request], bool], proxy: Proxy
+    right: str, is_allowed: Callable[[Request], bool], proxy: Proxy, as_amazon: Callable[[Proxy], None]
 ) -> None:
+    as_amazon(proxy)
     proxy.script = lambda request: None if is_allowed(request) else create_only(request)
     finding = warned(settings_of(proxy))
     assert finding.message == f"{VENDOR_USER} has more rights here than it needs: {right}"
     assert json.loads(finding.fix)["Statement"][0]["Action"] == "s3:PutObject"
 
 
+def test_a_writer_of_another_store_may_read_what_it_wrote_itself(proxy: Proxy) -> None:
+    """As on Ceph, where objects are their writer's."""
+    proxy.script = lambda request: (
+        None if request.method == "GET" and "list-type" not in request.path else create_only(request)
+    )
+    assert_good(settings_of(proxy))
+
+
+def test_a_user_who_owns_the_bucket_is_to_make_room_for_another(proxy: Proxy) -> None:
+    """No policy of Ceph takes rights away from an owner."""
+    proxy.script = lambda _request: None
+    settings = settings_of(proxy)
+    finding = warned(settings)
+    assert finding.hint.startswith("use another user, who has only this: no policy narrows")
+    assert list(documents(finding.fix)) == [
+        f"identity policy of {VENDOR_USER}:",
+        f"statement to add to the list `Statement` of the bucket policy of {settings.bucket}:",
+    ]
+
+
 def test_the_probe_is_taken_away_again_where_that_is_allowed(proxy: Proxy) -> None:
     proxy.script = lambda request: None if request.method == "DELETE" else create_only(request)
     settings = settings_of(proxy)
     assert "s3:DeleteObject" in warned(settings).message
-    assert "Contents" not in shared_moto().s3().list_objects_v2(Bucket=settings.bucket)
+    left = shared_moto().s3().list_objects_v2(Bucket=settings.bucket)["Contents"]
+    assert [one["Key"] for one in left] == ["vendor/.audit-exporter-check/once"]  # for a run to look at
 
 
 def test_a_right_that_nobody_could_ask_for_is_not_claimed(proxy: Proxy) -> None:
-    proxy.script = otherwise(Fault(cut=True), lambda request: request.method in {"GET", "DELETE"})
+    proxy.script = otherwise(
+        Fault(cut=True), lambda request: request.method in {"GET", "DELETE"} and not is_for_buckets(request)
+    )
     assert_good(settings_of(proxy))
+
+
+# --- Whose the bucket is --------------------------------------------------------------------------
+
+
+def test_a_store_that_does_not_look_at_the_owner_is_a_warning(proxy: Proxy) -> None:
+    finding = warned(settings_of(proxy, bucket_owner=CUSTOMER))
+    assert finding.message.startswith("the store does not look at bucket_owner")
+
+
+@pytest.mark.parametrize("owner", [CUSTOMER, "0" * 12])
+def test_a_store_that_refuses_another_owner_is_good(owner: str, proxy: Proxy) -> None:
+    proxy.script = otherwise(
+        s3_error(403, "AccessDenied"),
+        lambda request: request.headers.get("x-amz-expected-bucket-owner", owner) != owner,
+    )
+    assert_good(settings_of(proxy, bucket_owner=owner))
+
+
+def test_amazon_is_not_asked_whether_it_looks_at_the_owner(
+    proxy: Proxy, as_amazon: Callable[[Proxy], None]
+) -> None:
+    as_amazon(proxy)
+    assert_good(settings_of(proxy, bucket_owner=CUSTOMER))
+
+
+def test_an_answer_that_nobody_can_read_is_none(proxy: Proxy) -> None:
+    odd = b"<ListAllMyBucketsResult><Buckets><Bucket><CreationDate>never</CreationDate></Bucket></Buckets>"
+    answer = Answer(200, odd + b"</ListAllMyBucketsResult>")
+    proxy.script = otherwise(Fault(forward=False, answer=answer), is_for_buckets)
+    assert "its owner may not be able to read" in warned(settings_of(proxy)).message
+
+
+NOT_YOURS = s3_error(403, "AccessDenied")
+NO_ACLS = s3_error(403, "AccessDenied", headers={"Server": "MinIO"})
+
+
+def test_objects_that_a_bucket_s_owner_could_not_read_are_a_warning_that_its_fix_ends(proxy: Proxy) -> None:
+    """As on Ceph, where they are their writer's."""
+    proxy.script = otherwise(NOT_YOURS, is_for_buckets)
+    settings = settings_of(proxy)
+    finding = warned(settings)
+    assert "its owner may not be able to read" in finding.message
+    name, _, value = finding.fix.partition(": ")
+    assert_good(settings.model_copy(update={name: value}))
+
+
+@pytest.mark.parametrize("fault", [NO_ACLS, LOSE_ANSWER], ids=["no ACLs", "no answer"])
+def test_what_is_known_of_the_store_decides_whether_acl_is_worth_a_word(fault: Fault, proxy: Proxy) -> None:
+    proxy.script = otherwise(fault, is_for_buckets)
+    _, *others = check(settings_of(proxy))
+    assert len(others) == (0 if fault is NO_ACLS else 1)
 
 
 # --- Who may not write ----------------------------------------------------------------------------
@@ -240,9 +335,63 @@ def test_a_missing_right_of_the_identity_is_cured_by_its_policy_alone(proxy: Pro
 def test_a_missing_word_of_the_bucket_is_cured_by_its_policy_alone(proxy: Proxy) -> None:
     settings = settings_of(proxy)
     proxy.script = denied(by_aws("because no resource-based policy allows the s3:PutObject action"))
-    statement = json.loads(failed(settings).fix)
+    finding = failed(settings)
+    statement = json.loads(finding.fix)
+    assert f"add this to the list `Statement` of the bucket policy of {settings.bucket}" in finding.hint
     assert statement["Principal"] == {"AWS": VENDOR_USER}
     assert statement["Resource"] == f"arn:aws:s3:::{settings.bucket}/vendor/*"
+
+
+def test_a_missing_word_of_a_vpc_endpoint_is_cured_by_its_policy_alone(proxy: Proxy) -> None:
+    """Which has to have a principal, and takes none but everybody for S3."""
+    settings = settings_of(proxy)
+    proxy.script = denied(by_aws("because no VPC endpoint policy allows the s3:PutObject action"))
+    finding = failed(settings)
+    statement = json.loads(finding.fix)
+    assert "add this to the list `Statement` of that endpoint's policy" in finding.hint
+    assert statement["Principal"] == "*"
+    assert statement["Condition"] == {"ArnEquals": {"aws:PrincipalArn": VENDOR_USER}}
+
+
+def test_a_path_that_a_role_may_have_is_pointed_out_where_a_policy_names_it(
+    tokens: Tokens, proxy: Proxy
+) -> None:
+    tokens.users[ACCESS_KEY_ID] = f"arn:aws:sts::{VENDOR}:assumed-role/node/i-0123"
+    proxy.script = denied("Access Denied")
+    finding = failed(settings_of(proxy))
+    assert f'"AWS": "arn:aws:iam::{VENDOR}:role/node"' in finding.fix
+    assert "if the role that asks has a path" in finding.hint
+    assert "has a path" not in failed(settings_of(proxy, bucket_owner=VENDOR)).hint  # no policy names it
+
+
+def test_a_right_for_the_records_alone_is_told_not_to_be_enough_for_the_probe(proxy: Proxy) -> None:
+    proxy.script = denied("Access Denied")
+    assert "the probe of `check` lies beside audit/" in failed(settings_of(proxy)).hint
+
+
+@pytest.mark.parametrize(
+    ("amazon", "name", "words"),
+    [
+        (True, "THE_ARN_OF_THIS_PROGRAM", "the Arn that `aws sts get-caller-identity` says"),
+        (False, "arn:aws:iam:::user/THE_USER_OF_THIS_PROGRAM", "the name of the user who is to write"),
+    ],
+)
+def test_who_cannot_be_asked_for_is_left_for_a_person_to_write(
+    amazon: bool,  # noqa: FBT001 - a parameter
+    name: str,
+    words: str,
+    proxy: Proxy,
+    as_amazon: Callable[[Proxy], None],
+) -> None:
+    if amazon:
+        as_amazon(proxy)
+    proxy.script = otherwise(s3_error(403, "AccessDenied"), lambda request: request.method != "GET")
+    finding = failed(settings_of(proxy))
+    assert finding.hint.startswith("let this program create arn:")
+    assert words in finding.hint
+    (own, its) = documents(finding.fix).items()
+    assert own[0] == "identity policy of this program:"
+    assert its[1]["Principal"] == {"AWS": name}
 
 
 def test_a_refusal_without_a_reason_shows_the_policies_of_both_accounts(proxy: Proxy) -> None:
@@ -250,7 +399,7 @@ def test_a_refusal_without_a_reason_shows_the_policies_of_both_accounts(proxy: P
     proxy.script = denied("Access Denied")
     assert list(documents(failed(settings).fix)) == [
         f"identity policy of {VENDOR_USER}:",
-        f"statement to add to the bucket policy of {settings.bucket}:",
+        f"statement to add to the list `Statement` of the bucket policy of {settings.bucket}:",
     ]
 
 
@@ -335,7 +484,7 @@ def test_a_key_that_may_not_be_used_shows_its_policy_and_the_writer_s(proxy: Pro
     )
     proxy.script = denied(message.replace("&quot;x&quot;", KEY))
     found = documents(failed(settings_of(proxy)).fix)
-    assert found[f"statement to add to the key policy of {KEY}:"] == {
+    assert found[f"statement to add to the list `Statement` of the key policy of {KEY}:"] == {
         "Sid": "AuditExporter",
         "Effect": "Allow",
         "Principal": {"AWS": VENDOR_USER},
@@ -357,7 +506,7 @@ def test_a_key_that_only_serves_small_objects_is_an_error(proxy: Proxy) -> None:
     good, finding = check(settings_of(proxy, kms_key=KEY))
     assert (good.level, finding.level) == (Level.OK, Level.ERROR)
     assert finding.message.startswith("small objects can be written, and large ones cannot: ")
-    assert f"statement to add to the key policy of {KEY}:" in finding.fix
+    assert f"statement to add to the list `Statement` of the key policy of {KEY}:" in finding.fix
 
 
 # --- Roles ----------------------------------------------------------------------------------------
@@ -447,6 +596,22 @@ def test_of_a_chain_of_roles_the_one_that_is_refused_is_named(
     assert_good(settings)
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_of_a_chain_of_roles_the_one_that_is_refused_is_named_without_a_word_of_the_answer(
+    step: int, tokens: Tokens, proxy: Proxy
+) -> None:
+    """As token services of other stores refuse."""
+    tokens.trust(OWN_ROLE, VENDOR_USER)
+    body = b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+    who, refused = ((VENDOR_USER, OWN_ROLE), (OWN_ROLE, CUSTOMER_ROLE))[step - 1]
+    proxy.script = otherwise(
+        Fault(forward=False, answer=Answer(403, body)), lambda _request: len(proxy.seen) == step - 1
+    )
+    finding = failed(settings_of(proxy, **role(through_roles=[OWN_ROLE])))
+    assert f"{who} may not assume {refused}, step {step} of 2" in finding.message
+    assert f"trust policy of {refused}:" in finding.fix
+
+
 def test_a_machine_s_own_role_is_named_as_policies_name_it(tokens: Tokens, proxy: Proxy) -> None:
     tokens.users[ACCESS_KEY_ID] = f"arn:aws:sts::{VENDOR}:assumed-role/node/i-0123"
     finding = failed(settings_of(proxy, **role()))
@@ -481,6 +646,12 @@ def test_keys_that_the_store_does_not_know_are_named_as_the_cause(proxy: Proxy) 
     finding = failed(settings_of(proxy, access_key_id=Secret("AKIAUNKNOWN")))
     assert "InvalidAccessKeyId" in finding.message
     assert "access_key_id and secret_access_key" in finding.hint
+
+
+def test_what_no_table_knows_points_at_the_settings_and_not_at_check_itself(proxy: Proxy) -> None:
+    proxy.script = otherwise(s3_error(400, "InvalidArgument"), is_put)
+    finding = failed(settings_of(proxy, storage_class="FANCY"))
+    assert finding.hint.endswith("bucket, region, endpoint_url, storage_class")
 
 
 # --- Clock ----------------------------------------------------------------------------------------
@@ -611,7 +782,7 @@ def test_a_server_without_tls_is_named(proxy: Proxy) -> None:
 def test_a_store_that_breaks_off_though_the_way_is_free_keeps_its_own_words(proxy: Proxy) -> None:
     proxy.script = otherwise(LOSE_ANSWER, is_put)
     finding = check_of(settings_of(proxy))
-    assert finding.message.startswith("did not say whether it took vendor/.audit-exporter-check/")
+    assert "did not say whether it took vendor/.audit-exporter-check/" in finding.message
 
 
 def test_amazon_s_own_hosts_may_have_private_addresses_and_those_of_customers_may_not(

@@ -9,11 +9,13 @@ import botocore.exceptions as boto
 import pytest
 from pydantic import ValidationError
 
+from exporter.destinations.s3 import access, policies
 from exporter.destinations.s3.errors import put_failed
 from tests.contracts.object_store import NAME
 from tests.kit.proxy import Proxy, proxy_before, s3_error
 from tests.kit.s3_stores import (
     KEY_ARN,
+    NO_KEYS,
     answering,
     failed_put,
     new_bucket_behind,
@@ -21,7 +23,7 @@ from tests.kit.s3_stores import (
     store_of,
     with_,
 )
-from tests.kit.servers import shared_moto
+from tests.kit.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, shared_moto
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +124,79 @@ def test_a_missing_right_to_a_key_comes_with_both_policies_that_grant_it(
     assert of_key["Principal"] == {"AWS": WRITER}
     assert of_key["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
     assert {"Effect": "Allow", "Action": of_key["Action"], "Resource": KEY_ARN} in [one for _, one in own]
+
+
+def test_a_vpc_endpoint_that_lets_nothing_pass_comes_with_a_statement_that_has_a_principal(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    message = f"{ASSUMED} s3:PutObject because no VPC endpoint policy allows the s3:PutObject action"
+    proxy.script = answering(s3_error(403, "AccessDenied", message))
+    ((_, statement),) = statements(failed_put(store_of(settings), tmp_path).fix)
+    assert statement["Principal"] == "*"
+    assert statement["Condition"] == {"ArnEquals": {"aws:PrincipalArn": WRITER}}
+
+
+def test_a_path_that_the_writer_s_role_may_have_is_pointed_out(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    message = f"{ASSUMED} s3:PutObject because no resource-based policy allows the s3:PutObject action"
+    proxy.script = answering(s3_error(403, "AccessDenied", message))
+    assert "if the role that asks has a path" in failed_put(store_of(settings), tmp_path).hint
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (400, "InvalidArgument", "compare what this export asks for with what the store takes: bucket"),
+        (403, "", "compare what this export asks for with what the store takes: bucket"),
+        (403, "UserSuspended", "ask whoever runs the store"),
+        (500, "InternalError", "nothing, unless it stays: then who answers has a fault"),
+        (409, "OperationAborted", "nothing, unless it stays: somebody wrote there"),
+        (429, "TooManyRequests", "nothing, unless it stays: the store asks for fewer requests"),
+    ],
+)
+def test_no_refusal_is_without_advice(
+    status: int, code: str, hint: str, settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.script = answering(s3_error(status, code))
+    error = failed_put(store_of(with_(settings, storage_class="FANCY")), tmp_path)
+    assert error.hint.startswith(hint)
+    if "compare" in hint:
+        assert error.hint.endswith("storage_class; `audit-exporter check` says more")
+
+
+def test_keys_of_the_machine_are_not_looked_for_in_the_settings(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.script = answering(s3_error(403, "InvalidAccessKeyId"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    access.session.cache_clear()
+    error = failed_put(store_of(with_(settings, **NO_KEYS)), tmp_path)
+    access.session.cache_clear()
+    assert error.hint.startswith("renew the credentials that this machine offers")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "resource"),
+    [("a*b?", "a${*}b${?}"), ("${aws:username}", "${$}{aws:username}"), ("$5", "$5")],
+)
+def test_a_policy_takes_a_prefix_letter_by_letter(prefix: str, resource: str) -> None:
+    amazon = settings_of("b")
+    name = f"{prefix}/audit/acme/file.zip"
+    assert policies.objects(amazon, name) == f"arn:aws:s3:::b/{resource}/*"
+    other = settings_of("b", endpoint_url="https://s3.example.com")  # which may not know these spellings
+    assert policies.objects(other, name) == f"arn:aws:s3:::b/{prefix}/*"
+
+
+@pytest.mark.parametrize("end", ["?key=canary", "#canary", "/path?canary"])
+def test_an_endpoint_with_a_query_is_refused_and_not_shown(end: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings_of("b", endpoint_url=f"https://s3.example.com{end}")
+    (mistake,) = caught.value.errors()
+    assert mistake["loc"] == ("endpoint_url",)
+    assert "must not have a query" in mistake["msg"]
+    assert "canary" not in mistake["msg"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.destinations.s3 import access as s3_access
+from exporter.destinations.s3 import proofs
 from exporter.destinations.s3.store import S3Store
 from exporter.errors import NotSent
 from exporter.notation.secret import Secret
@@ -72,6 +73,7 @@ def test_a_role_is_assumed_with_the_external_id_and_kept_until_near_its_expiry(
     store = S3Store(
         with_(settings, role_arn=ROLE_ARN, external_id="customer-17"), LOOPBACK, now=lambda: clock[0]
     )
+    proofs._CREATES_ONCE.add(store.name)
     begun = clock[0]
     for number, passed in enumerate(times):
         clock[0] = begun + passed
@@ -137,6 +139,7 @@ def test_an_sts_that_breaks_off_is_not_sent(
     proxy.script = answering(fault)
     error = failed_put(store_of(with_(settings, role_arn=ROLE_ARN)), tmp_path)
     assert isinstance(error, NotSent)
+    assert "access_key_id" not in error.hint or "token service" in error.hint
     assert len(proxy.seen) == 1
 
 
@@ -193,6 +196,70 @@ def test_a_role_on_the_way_that_cannot_be_assumed_is_named(
 def test_credentials_that_do_not_fit_together_are_told_in_words(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         settings_of("b", **more)
+
+
+def sts_error(code: str) -> Fault:
+    body = f"<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>"
+    return Fault(forward=False, answer=Answer(403, body.encode()))
+
+
+def test_a_fault_of_the_token_service_is_not_looked_for_in_the_settings(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.script = answering(Fault(forward=False, answer=Answer(500)))
+    error = failed_put(store_of(with_(settings, role_arn=ROLE_ARN)), tmp_path)
+    assert error.hint.startswith("nothing, unless it stays")
+
+
+def test_a_token_service_that_says_nothing_is_named_as_what_to_look_at(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.script = answering(LOSE_ANSWER)
+    error = failed_put(store_of(with_(settings, role_arn=ROLE_ARN)), tmp_path)
+    assert error.hint.startswith("let this machine reach the token service (STS) of endpoint_url")
+    assert "access_key_id" not in error.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "hints"),
+    [
+        ("InvalidClientTokenId", ("enter access_key_id", f"the keys are those of {HOPS[0]}")),
+        ("ExpiredToken", ("give a fresh session_token", f"the session of {HOPS[0]}")),
+        ("ValidationError", ("correct role_arn",) * 2),
+        ("SomethingNew", ("see that the store at endpoint_url has a token service",) * 2),
+    ],
+)
+@pytest.mark.parametrize("hop", [0, 1])
+def test_what_the_token_service_says_of_keys_is_told_of_whose_they_are(
+    hop: int, code: str, hints: tuple[str, str], settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.script = lambda _request: sts_error(code) if len(proxy.seen) == hop else None
+    error = failed_put(store_of(with_(settings, through_roles=HOPS, role_arn=ROLE_ARN)), tmp_path)
+    assert error.hint.startswith(hints[hop])
+    assert error.fix == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [("ExpiredToken", "the session of {}"), ("InvalidAccessKeyId", "the keys are those of {}")],
+)
+def test_keys_of_a_role_that_the_store_does_not_take_are_not_those_of_the_settings(
+    code: str, hint: str, settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.script = answering(s3_error(403, code), lambda request: request.method == "PUT")
+    error = failed_put(store_of(with_(settings, role_arn=ROLE_ARN)), tmp_path)
+    assert error.hint.startswith(hint.format(ROLE_ARN))
+
+
+@pytest.mark.parametrize("arn", ["arn:aws:iam::123456789012:user/x", "arn:aws:sts::1:assumed-role/a/b", "x"])
+@pytest.mark.parametrize("setting", ["role_arn", "through_roles"])
+def test_what_is_no_role_is_told_before_anybody_is_asked(setting: str, arn: str) -> None:
+    with pytest.raises(ValidationError, match="must be a role's ARN"):
+        settings_of("b", **{"role_arn": ROLE_ARN} | {setting: arn if setting == "role_arn" else [arn]})
+
+
+def test_a_role_of_ceph_has_no_account() -> None:
+    assert settings_of("b", role_arn="arn:aws:iam:::role/writer").role_arn
 
 
 def test_amazon_s_sts_is_not_at_a_private_endpoint_for_s3() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -254,7 +255,9 @@ class Said:
 
 def spellings(secret: str, *, aligned: bool = False) -> set[str]:
     """As it is, and as URLs, JSON and base64 have it; unless ``aligned`` also in base64 of a longer text."""
-    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+    quoted = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    lower = {re.sub("%..", lambda found: found[0].lower(), one) for one in quoted}
+    whole = {secret, *quoted, *lower, json.dumps(secret)[1:-1]}
     if aligned:
         return {*whole, base64.b64encode(secret.encode()).decode()}
     shifted = (base64.b64encode(b"\0" * shift + secret.encode()).decode() for shift in range(3))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from exporter.destinations.s3 import store as s3
+from exporter.destinations.s3 import proofs
 from exporter.destinations.s3.settings import S3Settings
 from exporter.destinations.s3.store import S3Store
 from exporter.destinations.uploads import Limits
@@ -54,8 +54,9 @@ def new_bucket_behind(proxy: Proxy, **more: object) -> S3Settings:
 
 
 def store_of(settings: S3Settings, limits: Limits = IN_PARTS, guard: Guard = LOOPBACK) -> S3Store:
-    """A store that was seen to refuse a second completion, as it is after its first large object."""
-    s3._COMPLETES_ONCE[settings.store_name] = True
+    """A store that was seen to replace nothing, as it is after its first large object."""
+    proofs._CREATES_ONCE.add(settings.store_name)
+    proofs._COMPLETES_ONCE[settings.store_name] = True
     return S3Store(settings, guard, limits=limits)
 
 

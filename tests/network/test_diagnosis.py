@@ -302,15 +302,16 @@ def test_a_proxy_that_refuses_is_the_obstacle_and_its_password_stays_out(
 
     def refuse(connection: socket.socket, _over: Event) -> None:
         heads.append(read_request(connection))
-        connection.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 403 Forbidden\x1b[2J\r\n\r\n")
 
     with listening(refuse) as proxy:
         monkeypatch.setenv("https_proxy", f"http://me:s3cret@127.0.0.1:{proxy.port}")
-        result = found("https://storage.example/")
-    assert f"proxy 127.0.0.1:{proxy.port} does not lead to storage.example" in result.message
+        result = found("https://storage.example.com/")
+    assert f"proxy 127.0.0.1:{proxy.port} does not lead to storage.example.com" in result.message
     assert "403 Forbidden" in result.message
+    assert result.message.isprintable()
     assert "s3cret" not in repr(result)
-    assert b"CONNECT storage.example:443 " in heads[0]
+    assert b"CONNECT storage.example.com:443 " in heads[0]
     assert b"Proxy-Authorization: Basic bWU6czNjcmV0" in heads[0]
 
 
@@ -318,13 +319,14 @@ def test_a_proxy_that_is_not_there_is_the_obstacle(monkeypatch: pytest.MonkeyPat
     for scheme in ("http", "https"):
         port = closed_port()
         monkeypatch.setenv("https_proxy", f"{scheme}://127.0.0.1:{port}")
-        assert f"proxy 127.0.0.1:{port} does not lead to" in found("https://storage.example/").message
+        assert f"proxy 127.0.0.1:{port} does not lead to" in found("https://storage.example.com/").message
 
 
-def test_a_proxy_that_cannot_be_read_is_the_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://me:s3cret@proxy.example:port")
-    result = found("https://storage.example/")
-    assert result.message == "the proxy of the environment has no port that is one"
+@pytest.mark.parametrize("proxy", ["http://me:s3cret@proxy.example:port", "http://me:s3cret@[::1"])
+def test_a_proxy_that_cannot_be_read_is_the_obstacle(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    result = found("https://storage.example.com/")
+    assert result.message == "the proxy of the environment has no host or port that is one"
     assert "s3cret" not in repr(result)
 
 
@@ -340,4 +342,4 @@ def test_behind_a_proxy_that_tunnels_the_way_goes_on(tmp_path: Path, monkeypatch
 
     with listening(end_itself) as proxy:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
-        assert "signed by 'Acme Root'" in found("https://storage.example/").message
+        assert "signed by 'Acme Root'" in found("https://storage.example.com/").message

@@ -397,6 +397,20 @@ def test_further_hosts_are_allowed_beside_those_of_the_operator() -> None:
         guard.addresses("https://b.example/")
 
 
+def test_what_the_program_knows_itself_may_be_private_and_is_never_spoken_to_in_the_clear() -> None:
+    """A customer would choose http by writing it so, and a signature would be for everybody to read."""
+    guard = knowing("10.0.0.5", allowed=["a.example"]).allowing("*.c.example")
+    with pytest.raises(ConfigError, match=r"not https: x\.c\.example"):
+        guard.inspect("http://x.c.example/", "account_url")
+    with pytest.raises(NotSent, match="not https"):
+        guard.addresses("http://x.c.example/")
+    assert list(guard.addresses("http://a.example/")) == ["10.0.0.5"], "what the operator allows"
+    both = knowing("10.0.0.5", allowed=["x.c.example"]).allowing("*.c.example")
+    assert list(both.addresses("http://x.c.example/")) == ["10.0.0.5"], "in the operator's own words"
+    metadata = Guard().allowing("169.254.169.254", in_clear=True)
+    assert list(metadata.addresses("http://169.254.169.254/")) == ["169.254.169.254"]
+
+
 @pytest.mark.parametrize("host", ["", "*", "a b", "https://a.example", "127.1", "a/b", "10.0.0.0/8"])
 def test_what_is_no_host_cannot_be_allowed(host: str) -> None:
     with pytest.raises(ConfigError, match=r"network\.allow"):
@@ -413,11 +427,28 @@ def _proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_proxy")
-def test_behind_a_proxy_nothing_is_resolved_here() -> None:
-    def nobody(host: str, _port: int) -> Sequence[str]:
-        raise AssertionError(host)
+def test_behind_a_proxy_a_name_that_leads_inside_from_here_is_refused() -> None:
+    """The proxy would most likely find it there as well."""
+    with pytest.raises(NotSent, match=r"storage\.example\.com leads to 10\.0\.0\.5"):
+        knowing(PUBLIC, "10.0.0.5").addresses("https://storage.example.com/")
+    assert list(knowing(PUBLIC).addresses("https://storage.example.com/")) == []
+    assert list(knowing("10.0.0.5", allowed=["*.example.com"]).addresses("https://a.example.com/")) == []
 
-    assert list(Guard(resolver=nobody).addresses("https://storage.example.com/")) == []
+
+@pytest.mark.usefixtures("_proxy")
+def test_behind_a_proxy_a_name_that_nobody_here_knows_is_the_proxys_and_is_asked_for_once() -> None:
+    """Where a proxy is the only way out, the DNS of this machine may take seconds to say no."""
+    asked: list[str] = []
+
+    def nobody(host: str, _port: int) -> Sequence[str]:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    guard = Guard(["named.example.com"], resolver=nobody)
+    for _ in range(3):
+        assert list(guard.addresses("https://storage.example.com/")) == []
+        assert list(guard.addresses("https://named.example.com/")) == []
+    assert asked == ["storage.example.com"]
 
 
 @pytest.mark.usefixtures("_proxy")
@@ -430,7 +461,26 @@ def test_behind_a_proxy_hosts_without_it_are_still_resolved() -> None:
 @pytest.mark.usefixtures("_proxy")
 @pytest.mark.parametrize(
     "host",
-    ["10.0.0.5", "[::1]", "localhost", "a.localhost", "metadata.google.internal", "minio", "nas.local."],
+    [
+        *("10.0.0.5", "[::1]", "localhost", "a.localhost", "metadata.google.internal", "minio", "nas.local."),
+        *(
+            "minio.storage.svc",
+            "minio.storage.svc.cluster.local",
+            "vault.service.consul",
+            "nas.corp",
+            "a.home",
+        ),
+        *(
+            "nas.lan",
+            "git.intranet",
+            "db.private",
+            "x.test",
+            "x.example",
+            "x.invalid",
+            "x.onion",
+            "x.home.arpa",
+        ),
+    ],
 )
 def test_behind_a_proxy_what_is_inside_by_its_spelling_is_refused(host: str) -> None:
     """The proxy would find its own inside under such a name."""

@@ -367,11 +367,42 @@ def test_the_proxy_is_not_asked_for_what_is_inside(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_proxy_that_refuses_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    with connect_proxy(monkeypatch, refuses=True), pytest.raises(NotSent, match="403 Forbidden"):
+    with connect_proxy(monkeypatch, refuses=True), pytest.raises(NotSent, match="403 Forbidden") as caught:
         new_session(Guard()).get("https://storage.example.com/")
+    assert "storage.example.com cannot be reached through the environment's proxy 127.0.0.1:" in (
+        caught.value.message
+    )
+    assert "let the proxy connect to storage.example.com" in caught.value.hint
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://:3128"])
+def test_a_proxy_over_tls_that_refuses_is_named_as_the_cause(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(connection: socket.socket, _over: Event) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 403 \x1b[31mForbidden\r\n\r\n")
+
+    authority, tls = server_context(tmp_path)
+    with listening(refuse, tls=tls) as proxy:
+        monkeypatch.setenv("https_proxy", f"https://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        with pytest.raises(NotSent, match="403") as caught:
+            new_session(Guard()).get("https://storage.example.com/")
+    assert (
+        f"storage.example.com cannot be reached through the environment's proxy 127.0.0.1:{proxy.port}"
+        in (caught.value.message)
+    )
+    assert caught.value.message.isprintable()
+
+
+def test_a_proxy_for_http_that_is_not_there_is_called_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = closed_port()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    with pytest.raises(NotSent, match=f"the environment's proxy 127.0.0.1:{port} cannot be reached"):
+        new_session(Guard(["store.example.com"])).get("http://store.example.com/")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://:3128", "http://[::1"])
 def test_a_proxy_of_another_kind_says_so_before_anything_is_sent(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:

@@ -42,6 +42,7 @@ _TEXT_HINT: Final = (
     "copy it as the portal shows it (`Access keys` or `Shared access signature`), with AccountName"
     " and AccountKey, or with BlobEndpoint and SharedAccessSignature"
 )
+_KEY_HINT: Final = "set account_url, and move the key to account_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,10 @@ class ConnectionString:
     @classmethod
     def parse(cls, text: str) -> ConnectionString:
         """The meaning of a connection string. Raises ConfigError, which quotes nothing of it."""
+        if re.fullmatch(r"[A-Za-z0-9+/]{40,}={0,2}", text.strip()):
+            raise ConfigError("the connection_string is an account key alone", hint=_KEY_HINT)
+        if text.strip()[:1] in {"'", '"'}:
+            raise ConfigError("the connection_string is in quotes", hint="give it without them")
         fields = _fields(text)
         if "usedevelopmentstorage" in fields or "developmentstorageproxyuri" in fields:
             raise ConfigError("the connection_string is that of an emulator", hint=_TEXT_HINT)

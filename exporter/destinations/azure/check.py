@@ -6,7 +6,7 @@ more than that. It must not touch anything but the probe.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exporter.destinations.azure.sas import Sas
 from exporter.destinations.probe import prove_create_only
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from exporter.destinations.azure.requests import Requests
     from exporter.interfaces import ObjectStore
 
+# What to do about too many rights, and the name of the statement.
+ROLE_WAY_OUT: Final = (
+    "give a role with blobs/add/action alone, then take away the roles that give more",
+    "narrower_role",
+)
+SAS_WAY_OUT: Final = ("let the stored policy, or a new SAS, give `c` alone", "sas")
+
 
 def findings(
     store: ObjectStore, probe: str, credentials: Credentials, requests: Requests, now: datetime
@@ -29,14 +36,28 @@ def findings(
     proof = prove_create_only(store, probe)
     sas = _sas(credentials)
     if any(finding.level is Level.ERROR for finding in proof):
+        if not _readable(credentials):
+            return proof
         faults = [] if sas is None else list(sas.faults(store.name, now, requests.fixes.sas))
         return _in_the_way(store, credentials) or faults or proof
     if sas is not None:
         encrypted = credentials.account.url.startswith("https:")
-        return [*proof, *sas.warnings(store.name, now, requests.fixes.sas, encrypted=encrypted)]
+        found = [*proof, *sas.warnings(store.name, now, requests.fixes, encrypted=encrypted)]
+        return found if sas.permissions else [*found, *_more_rights(store, probe, requests, SAS_WAY_OUT)]
     if credentials.way == "key":
         return [*proof, _all_powerful(store, requests)]
-    return [*proof, *_more_rights(store, probe, requests)]
+    return [*proof, *_more_rights(store, probe, requests, ROLE_WAY_OUT)]
+
+
+def _readable(credentials: Credentials) -> bool:
+    """Whether a key or SAS is there and whole; if not, the way to the account is not what matters."""
+    if credentials.way not in {"key", "sas"}:
+        return True
+    try:
+        credentials.grant(credentials.session())
+    except DeliveryError:
+        return False
+    return True
 
 
 def _in_the_way(store: ObjectStore, credentials: Credentials) -> list[Finding]:
@@ -66,7 +87,9 @@ def _all_powerful(store: ObjectStore, requests: Requests) -> Finding:
     )
 
 
-def _more_rights(store: ObjectStore, probe: str, requests: Requests) -> Iterator[Finding]:
+def _more_rights(
+    store: ObjectStore, probe: str, requests: Requests, way_out: tuple[str, str]
+) -> Iterator[Finding]:
     """What the credentials may do besides creating, tried on the probe; deleting it comes last."""
     tries: dict[str, Callable[[], object]] = {
         "read": lambda: requests.send(probe, lambda blob: blob.get_blob_properties()),
@@ -86,12 +109,13 @@ def _more_rights(store: ObjectStore, probe: str, requests: Requests) -> Iterator
         else:
             may.append(right)
     if may:
+        hint, fix = way_out
         yield Finding(
             store.name,
             Level.WARNING,
             f"more rights than needed: it may also {', '.join(may)}",
-            "give a role with blobs/add/action alone",
-            requests.fixes.role,
+            hint,
+            str(getattr(requests.fixes, fix)),
         )
 
 

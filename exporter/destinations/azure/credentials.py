@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from exporter.destinations.azure.account import AZURE_HOSTS, TEXT_URL, Account, ConnectionString
 from exporter.destinations.azure.errors import token_failed
+from exporter.destinations.azure.sas import checked_sas
 from exporter.errors import ConfigError, NotSent
 from exporter.network.session import CONNECT_TIMEOUT_S, IDLE_TIMEOUT_S, new_session
 from exporter.notation.secret import revealed, without
@@ -258,7 +259,5 @@ def _authority(settings: AzureSettings, account: Account) -> str:
 
 
 def _bare(sas: str | None) -> str | None:
-    """A SAS without the question mark that the portal puts in front of it. Raises ConfigError."""
-    if sas is not None and "://" in sas:
-        raise ConfigError("the sas is a whole URL", hint="give what follows the '?' alone")
-    return None if sas is None else sas.strip().removeprefix("?")
+    """The SAS if there is one, as `checked_sas` has it. Raises ConfigError."""
+    return None if sas is None else checked_sas(sas)

@@ -26,6 +26,7 @@ EXISTS_CODES: Final = {
     "BlobImmutableDueToPolicy",  # a policy protects blobs that are there, and lets new ones come
     "BlobImmutableDueToLegalHold",
 }
+PASSING: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 UNKNOWN_CODES: Final = {"InternalError", "OperationTimedOut", "ServerBusy"}
 
 
@@ -55,7 +56,7 @@ CLOCK_ADVICE: Final = Advice("set this machine's clock: it differs from Azure's 
 NETWORK_ADVICE: Final = Advice(
     "let the account's firewall and the SAS's address range take this program's address", "network"
 )
-SCOPE_ADVICE: Final = Advice("correct encryption_scope, or enable the scope in the account", "scope")
+SCOPE_ADVICE: Final = Advice("set encryption_scope to the one that the container asks for", "scopes")
 VAULT_ADVICE: Final = Advice(
     "let the storage account use its key: the vault, the key and the account's right to it", "vault"
 )
@@ -90,8 +91,12 @@ ADVICE: Final = {
     "ResourceNotFound": Advice("correct container or account", "container_create"),
     "AccountIsDisabled": Advice("enable the storage account or its subscription: the owner's bill, mostly"),
     "AccountBeingCreated": Advice("wait until the account is ready"),
-    "EncryptionScopeNotFound": SCOPE_ADVICE,
-    "EncryptionScopeDisabled": SCOPE_ADVICE,
+    "EncryptionScopeNotFound": Advice(
+        "correct encryption_scope, or let the account's owner make the scope", "scope_create"
+    ),
+    "EncryptionScopeDisabled": Advice(
+        "correct encryption_scope, or let the account's owner enable the scope", "scope"
+    ),
     "EncryptionScopeMismatch": SCOPE_ADVICE,
     "RequestForbiddenByContainerEncryptionPolicy": SCOPE_ADVICE,
     "KeyVaultEncryptionKeyNotFound": VAULT_ADVICE,
@@ -118,6 +123,18 @@ REASONS: Final = (
     ("audience validation failed", ADVICE["InvalidAuthenticationInfo"]),
 )
 """Why an authentication failed, as the answer's detail says it."""
+
+STRANGER_HINT: Final = (
+    "see what lies between here and the account, such as a proxy or a sign-in page: Azure answers otherwise"
+)
+REDIRECT_HINT: Final = (
+    "correct account_url: what answers there sends on to another place, and is not followed"
+)
+TROUBLE_HINT: Final = "nothing, unless it stays: then see Azure's health, and what lies between here and it"
+SETTINGS_HINT: Final = (
+    "correct what the settings ask for (container, prefix, access_tier, encryption_scope): Azure does not"
+    " take it"
+)
 
 TOKEN_HINTS: Final = {
     "AADSTS700016": "let an administrator of the customer's tenant consent to the application, or correct"
@@ -170,9 +187,10 @@ def put_failed(error: Exception, asked: Asked, name: str) -> DeliveryError:
     store, status = asked.store, response.status_code
     code, words = _answer(response, asked.redacted)
     advice = advice_for(code, words, asked.way)
+    advice = advice if advice.hint else Advice(_hint_for(status, code))
     fix = str(getattr(asked.fixes, advice.fix)) if advice.fix else ""
     if code in EXISTS_CODES or status == HTTPStatus.PRECONDITION_FAILED:
-        return ObjectExists(f"{store} already has {name}")
+        return ObjectExists(f"{store} already has {name}", hint="" if code else STRANGER_HINT)
     if _is_open(status, code):
         return OutcomeUnknown(
             f"{store} did not say whether it took {name}: {words}", hint=advice.hint, fix=fix
@@ -187,9 +205,20 @@ def advice_for(code: str, words: str, way: str) -> Advice:
         for reason, advice in REASONS:
             if reason in words.lower():
                 return advice
-    if way == "sas" and code in {NO_RIGHT, "AuthenticationFailed"}:
+    if way == "sas" and code in {NO_RIGHT, "AuthenticationFailed", "InvalidAuthenticationInfo"}:
         return SAS_ADVICE
+    if way == "key" and code == "InvalidAuthenticationInfo":
+        return KEY_ADVICE
     return ADVICE.get(code, Advice(""))
+
+
+def _hint_for(status: int, code: str) -> str:
+    """What to do about an answer of which the table knows no more than its status."""
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return REDIRECT_HINT
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING:
+        return TROUBLE_HINT
+    return SETTINGS_HINT if code else STRANGER_HINT
 
 
 def token_failed(error: Exception, way: str, authority: str, redacted: Callable[[str], str]) -> NotSent:

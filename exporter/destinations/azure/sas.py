@@ -1,19 +1,23 @@
-"""What a shared access signature says about itself, and what about it deserves a warning.
+"""Whether a shared access signature is whole, what it says about itself, and what of that deserves a warning.
 
 It must not show the signature, nor ask anybody.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
+from exporter.errors import ConfigError
 from exporter.model import Finding, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from exporter.destinations.azure.fixes import Fixes
 
 WARN_DAYS: Final = (1, 7, 14, 30)
 RIGHTS: Final = {
@@ -34,6 +38,33 @@ RIGHTS: Final = {
     "u": "update",
 }
 _CONTAINER: Final = "c"
+
+
+_WHOLE_HINT: Final = "give it whole and on one line, as `az storage container generate-sas` prints it"
+
+
+def checked_sas(text: str) -> str:
+    """The SAS without the question mark that the portal puts in front of it.
+
+    What it is not made of, or is not whole, would come to Azure as a request of nobody. Raises ConfigError,
+    which quotes nothing of it.
+    """
+    if "://" in text:
+        raise ConfigError("the sas is a whole URL", hint="give what follows the '?' alone")
+    sas = text.strip().removeprefix("?")
+    if not sas:
+        raise ConfigError("the sas is empty", hint=_WHOLE_HINT)
+    if not re.fullmatch(r"[A-Za-z0-9%&=+/:.,~_$!*()@;-]+", sas):
+        raise ConfigError(
+            "the sas has a quote, a space, a '#' or another character that none has",
+            hint=f"{_WHOLE_HINT}, without quotes and a byte order mark",
+        )
+    fields = parse_qs(sas)
+    if "sig" not in fields:
+        raise ConfigError("the sas has no signature (sig=)", hint=_WHOLE_HINT)
+    if "sp" not in fields and "si" not in fields:
+        raise ConfigError("the sas says neither rights (sp=) nor a stored policy (si=)", hint=_WHOLE_HINT)
+    return sas
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +117,11 @@ class Sas:
         if "b" not in (self.services or "b") or "o" not in (self.resource_types or "o"):
             yield Finding(store, Level.ERROR, "the SAS is not for the objects of the blob service", hint, fix)
 
-    def warnings(self, store: str, now: datetime, fix: str, *, encrypted: bool) -> Iterator[Finding]:
+    def warnings(self, store: str, now: datetime, fixes: Fixes, *, encrypted: bool) -> Iterator[Finding]:
         """What works today and deserves a look; ``encrypted``: whether the account is asked over https."""
+        fix = fixes.sas
+        if self.policy:
+            yield self._as_its_policy_says(store, fixes)
         if (expiry := self._about_to_expire(store, now, fix)) is not None:
             yield expiry
         more = [right for letter, right in RIGHTS.items() if letter in self.permissions]
@@ -105,6 +139,21 @@ class Sas:
             yield Finding(
                 store, Level.WARNING, message, "give another before this program's address changes", fix
             )
+
+    def _as_its_policy_says(self, store: str, fixes: Fixes) -> Finding:
+        """Only a reader of the container's settings can see what that is."""
+        name = "".join(one if one.isprintable() else "?" for one in self.policy)
+        beyond = {"its end": self.expires_at is None, "its rights": not self.permissions}
+        left = (
+            " and ".join(what for what, is_there in beyond.items() if is_there) or "whether it still serves"
+        )
+        return Finding(
+            store,
+            Level.WARNING,
+            f"of the SAS, {left} is what the stored policy '{name}' says, which cannot be seen from here",
+            "let the container's owner see that the policy gives `c` alone, and does not end soon",
+            fixes.policy(name),
+        )
 
     def _about_to_expire(self, store: str, now: datetime, fix: str) -> Finding | None:
         if self.expires_at is None:

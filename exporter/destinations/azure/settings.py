@@ -34,7 +34,7 @@ def _checked_url(url: str) -> str:
 
 
 def _checked_directory(tenant: str) -> str:
-    if not re.fullmatch("[A-Za-z0-9.-]+", tenant):
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", tenant):
         message = "must be the id or the domain of a Microsoft Entra tenant"
         raise ValueError(message)
     return tenant

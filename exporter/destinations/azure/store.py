@@ -18,7 +18,7 @@ import stamina
 
 from exporter.destinations.azure.check import findings
 from exporter.destinations.azure.credentials import Credentials
-from exporter.destinations.azure.errors import NoRight
+from exporter.destinations.azure.errors import STRANGER_HINT, NoRight
 from exporter.destinations.azure.requests import Requests
 from exporter.destinations.uploads import (
     DEFAULT_LIMITS,
@@ -89,7 +89,13 @@ class AzureStore:
             else:
                 answer = self._put_large(package, file, progress)
         etag, version = str(answer.get("etag") or "").strip('"'), str(answer.get("version_id") or "")
+        if not etag:
+            raise self._unconfirmed(package)
         return Receipt(f"{self.name}/{package.name}", etag, version)
+
+    def _unconfirmed(self, package: Package) -> OutcomeUnknown:
+        """The error for a success that does not say what came of the blob: Azure always does."""
+        return OutcomeUnknown(f"{self.name} did not say what it stored as {package.name}", hint=STRANGER_HINT)
 
     def _put_large(
         self, package: Package, file: BinaryIO, progress: Callable[[int], None]
@@ -123,7 +129,10 @@ class AzureStore:
             body=body if size else None,  # an empty file would go in chunks, which Azure refuses
             md5=md5,
         )
-        if bytes(answer.get("content_md5") or md5) != md5:
+        stored_md5 = bytes(answer.get("content_md5") or b"")
+        if not stored_md5:
+            raise self._unconfirmed(package)
+        if stored_md5 != md5:
             raise Refused(
                 f"{self.name}/{package.name} holds something else than what was sent",
                 hint="look at what lies between here and the account, and at the blob itself",

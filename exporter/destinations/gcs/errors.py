@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exporter.destinations.gcs.wire import Answer
 
 MOST_WORDS: Final = 400
+NOT_ALLOWED: Final = (401, 403, 407)
 EMAIL: Final = r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+"
 
 TOKEN: Final = re.compile(r"[A-Za-z0-9_+=-]{40,}(\.[A-Za-z0-9_+=-]+)*")
@@ -41,6 +42,10 @@ KMS_FIX = (
 )
 BUCKET_HINT = "create the bucket {bucket}, or correct bucket or endpoint_url"
 BUCKET_FIX = "gcloud storage buckets create gs://{bucket} --uniform-bucket-level-access"
+STRANGER_HINT = (
+    "see what lies between here and the store, such as a proxy or a sign-in page: it answered instead"
+)
+TROUBLE_HINT = "nothing, unless it stays: then see the store's health, and what lies between here and it"
 CONNECTION_HINT = "check endpoint_url, ca_file and the network between here and the store"
 
 
@@ -62,10 +67,10 @@ MEANINGS: Final = (  # the first that fits
     Meaning(_only(412), "", ObjectExists),
     # Whoever may not delete is told so, instead of 412, where an object would be replaced.
     Meaning(_only(403), r"storage\.objects\.delete", ObjectExists),
-    Meaning(_only(408), "", OutcomeUnknown),
+    Meaning(_only(408), "", OutcomeUnknown, TROUBLE_HINT),
     Meaning(_only(429), "", OutcomeUnknown, "nothing, unless it stays: the store asks for fewer requests"),
     Meaning(_only(403), "rateLimitExceeded", OutcomeUnknown, "nothing, unless it stays"),
-    Meaning(range(500, 1000), "", OutcomeUnknown),
+    Meaning(range(500, 1000), "", OutcomeUnknown, TROUBLE_HINT),
     Meaning(range(400, 404), r"cloud ?kms|cryptokeys?/", Refused, KMS_HINT, KMS_FIX),
     Meaning(
         _only(403),
@@ -109,6 +114,12 @@ MEANINGS: Final = (  # the first that fits
         _only(400), r"storage class", Refused, "correct storage_class: the bucket's location does not have it"
     ),
     Meaning(_only(400), r"userProject|requester pays", Refused, "turn requester pays off for the bucket"),
+    Meaning(
+        _only(400),
+        "",
+        Refused,
+        "correct storage_class, kms_key, bucket or prefix: the store does not take what the settings ask for",
+    ),
     Meaning(_only(413), "", Refused, "lower part_limit: the store does not take objects of this size"),
     Meaning(
         range(300, 400),
@@ -131,12 +142,7 @@ class Place(NamedTuple):
 def put_refused(answer: Answer, place: Place, name: str) -> DeliveryError:
     """What an answer that is no success means for the object ``name``."""
     words = words_of(answer)
-    for meaning in MEANINGS:
-        if answer.status in meaning.status and re.search(meaning.words, words, re.IGNORECASE):
-            break
-    else:
-        definite = answer.status in range(400, 500)
-        meaning = Meaning(_only(answer.status), "", Refused if definite else OutcomeUnknown)
+    meaning = _meaning_of(answer, words)
     blanks = _blanks(place, name, words)
     message = {
         ObjectExists: f"{place.store} already has {name}",
@@ -146,15 +152,23 @@ def put_refused(answer: Answer, place: Place, name: str) -> DeliveryError:
     return meaning.error(message, hint=meaning.hint.format(**blanks), fix=meaning.fix.format(**blanks))
 
 
+def _meaning_of(answer: Answer, words: str) -> Meaning:
+    """The first that fits; who may write is the store's to say, and no proxy's."""
+    if answer.status in NOT_ALLOWED and not isinstance(answer.json().get("error"), dict):
+        return Meaning(_only(answer.status), "", Refused, STRANGER_HINT)
+    for meaning in MEANINGS:
+        if answer.status in meaning.status and re.search(meaning.words, words, re.IGNORECASE):
+            return meaning
+    definite = answer.status in range(400, 500)
+    return Meaning(_only(answer.status), "", Refused if definite else OutcomeUnknown, STRANGER_HINT)
+
+
 def put_unanswered(error: Exception, place: Place, name: str) -> DeliveryError:
     """What it means for the object ``name`` that a request raised ``error``."""
+    reason = reason_of(error)
     if _never_written(error):
-        return NotSent(
-            f"{place.store} was not asked to take {name}: {reason_of(error)}", hint=CONNECTION_HINT
-        )
-    return OutcomeUnknown(
-        f"{place.store} did not say whether it took {name}: {reason_of(error)}", hint=CONNECTION_HINT
-    )
+        return NotSent(f"{place.store} was not asked to take {name}: {reason}", hint=CONNECTION_HINT)
+    return OutcomeUnknown(f"{place.store} did not say whether it took {name}: {reason}", hint=CONNECTION_HINT)
 
 
 def words_of(answer: Answer) -> str:
@@ -186,7 +200,7 @@ def reason_of(error: BaseException) -> str:
         inner = getattr(error, "reason", None)
         if not isinstance(inner, BaseException):
             inner = next((one for one in reversed(error.args) if isinstance(one, BaseException)), None)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return on_one_line(getattr(error, "strerror", None) or str(error)) or type(error).__name__
 
 
 def _never_written(error: Exception) -> bool:

@@ -32,6 +32,10 @@ GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 AGAIN = "nothing: the next try begins anew"
 
 
+class SessionGone(NotSent):
+    """This upload cannot land any more, nor go on."""
+
+
 class Counted:
     """Progress that counts no byte twice, however often chunks are sent."""
 
@@ -79,8 +83,7 @@ class Chunks(NamedTuple):
 
     def _go_on(self, at: int, last: int) -> int:
         """One chunk further, in several tries."""
-        failures = (NotSent, OutcomeUnknown)
-        for attempt in stamina.retry_context(on=failures, attempts=CHUNK_TRIES, timeout=CHUNK_TIMEOUT_S):
+        for attempt in stamina.retry_context(on=_passes, attempts=CHUNK_TRIES, timeout=CHUNK_TIMEOUT_S):
             with attempt:
                 if attempt.num > 1:
                     at = self._kept()
@@ -106,10 +109,10 @@ class Chunks(NamedTuple):
         return answer
 
     def _asked(self, headers: dict[str, str], body: Upload | None, *expected: int) -> Answer:
-        """One request to the session. Raises NotSent if that is gone: this upload cannot land any more."""
+        """One request to the session. Raises SessionGone if that is so."""
         answer = self.send("PUT", self.path, headers=headers, body=body, expected=(*expected, *GONE))
         if answer.status in GONE:
-            raise NotSent("the upload broke off: its session is gone", hint=AGAIN)
+            raise SessionGone("the upload broke off: its session is gone", hint=AGAIN)
         return answer
 
     def _range(self, start: int, end: int) -> tuple[dict[str, str], Upload]:
@@ -127,6 +130,11 @@ def session_path(begun: Answer) -> str:
             hint="correct endpoint_url: what answers there does not speak as Google Cloud Storage does",
         )
     return f"{parts.path}?{parts.query}"
+
+
+def _passes(failure: Exception) -> bool:
+    """Whether another try may get further."""
+    return isinstance(failure, NotSent | OutcomeUnknown) and not isinstance(failure, SessionGone)
 
 
 def _end_of(answer: Answer) -> int:

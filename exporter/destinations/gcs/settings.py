@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, model_validator
 
 from exporter.destinations.object_store import ObjectStoreSettings
+from exporter.keys import normal_prefix
 from exporter.notation.secret import Secret  # noqa: TC001 - pydantic reads the annotations
 from exporter.notation.values import Endpoint, FilePath, Text
 
 if TYPE_CHECKING:
     from exporter.destinations.object_store import Driver
     from exporter.network.guard import Guard
+
+
+RESERVED = ".well-known/acme-challenge/"
 
 
 def _checked_bucket(name: str) -> str:
@@ -75,6 +79,13 @@ class GcsSettings(ObjectStoreSettings):
         from exporter.destinations.gcs.store import GcsStore
 
         return GcsStore(self, guard)
+
+    @model_validator(mode="after")
+    def _possible_names(self) -> Self:
+        if normal_prefix(self.prefix).startswith(RESERVED):
+            message = f"has a `prefix` below `{RESERVED}`, where Google Cloud Storage takes no objects"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> Self:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from exporter.destinations.gcs.errors import EMAIL, on_one_line, reason_of
+from exporter.destinations.gcs.tokens import TokenRefused
 from exporter.errors import NotSent
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 CREDENTIALS_HINT: Final = (
     "give credentials, or run where Google gives them (workload identity, a service account on the machine,"
     " GOOGLE_APPLICATION_CREDENTIALS)"
+)
+GIVEN_HINT: Final = (
+    "see what lies between here and {host}, and that the credentials are still the customer's own"
 )
 
 
@@ -34,7 +39,7 @@ CAUSES: Final = (  # the first that fits
         "set this machine's clock: it differs from Google's",
     ),
     Cause(
-        r"Invalid JWT Signature|No key could be detected|Could not deserialize|load PEM|Invalid(Byte|Data)",
+        r"Invalid JWT Signature|No key could be detected|Could not deserialize|load PEM|no RSA key",
         "give a new key file: this key was deleted, or is not whole",
         "gcloud iam service-accounts keys create key.json --iam-account={account}",
     ),
@@ -51,7 +56,7 @@ CAUSES: Final = (  # the first that fits
     Cause(r"account not found|Invalid grant: account", "give a new key file: its service account is gone"),
     Cause(
         r"getAccessToken|PERMISSION_DENIED|Unable to acquire impersonated",
-        "let the identity before it impersonate {account}",
+        "let the identity before it impersonate {account}{subject}",
         "gcloud iam service-accounts add-iam-policy-binding {account} --member={member} --role={role}",
     ),
     Cause(
@@ -66,7 +71,8 @@ CAUSES: Final = (  # the first that fits
         "gcloud iam workload-identity-pools providers describe {provider}",
     ),
     Cause(
-        r"was not found|subject_token|stale to sign-in|expired|No such file|Permission denied",
+        r"was not found|subject_token|stale to sign-in|expired|No such file"
+        r"|Permission denied|Is a directory|^utf-8$",
         "see that subject_token_file holds a fresh token, as the file's credential_source.format says",
     ),
     Cause(
@@ -80,15 +86,24 @@ CAUSES: Final = (  # the first that fits
 def token_refused(error: Exception, bucket: str, info: Mapping[str, Any] | None, account: str) -> NotSent:
     """The error for a put that has no token. ``account`` is the last of the identities on the way."""
     words = _words(error)
-    cause = next(
-        (one for one in CAUSES if re.search(one.words, words, re.IGNORECASE)), Cause("", CREDENTIALS_HINT)
-    )
     blanks = _blanks(info or {}, account)
+    cause = next((one for one in CAUSES if re.search(one.words, words, re.IGNORECASE)), None)
+    if cause is None:
+        cause = Cause("", CREDENTIALS_HINT if info is None else GIVEN_HINT)
+        if info is not None and not _is_said(error):
+            words = f"{blanks['host']} answered something that is no token"
     return NotSent(
         f"no access to bucket '{bucket}': {words}",
         hint=cause.hint.format(**blanks),
         fix=cause.fix.format(**blanks),
     )
+
+
+def _is_said(error: Exception) -> bool:
+    """Whether its words are a token service's, or google-auth's; else Python met what it did not expect."""
+    from google.auth.exceptions import GoogleAuthError
+
+    return isinstance(error, TokenRefused | GoogleAuthError)
 
 
 def _words(error: Exception) -> str:
@@ -105,12 +120,13 @@ def _blanks(info: Mapping[str, Any], account: str) -> dict[str, str]:
         r"//iam\.googleapis\.com/((projects/[0-9]+/locations/[a-z0-9-]+/workloadIdentityPools/[a-z0-9-]+)/.+)",
         str(info.get("audience", "")),
     )
-    principals = f"principalSet://iam.googleapis.com/{pool[2]}/*" if pool else ""
+    # Who comes out of the provider's mapping is not known here, and all of the pool would be too many.
+    principal = f"principal://iam.googleapis.com/{pool[2]}/subject/SUBJECT" if pool else ""
     return {
+        "host": urlsplit(str(info.get("token_uri") or info.get("token_url") or "")).hostname or "Google",
+        "subject": "; SUBJECT is what the provider makes of its token (google.subject)" if pool else "",
         "account": account if known else "EMAIL",
         "provider": pool[1] if pool else "PROVIDER",
-        "member": f"'{principals}'"
-        if principals
-        else f"serviceAccount:{email if re.fullmatch(EMAIL, email) else 'EMAIL'}",
-        "role": "roles/iam.workloadIdentityUser" if principals else "roles/iam.serviceAccountTokenCreator",
+        "member": principal or f"serviceAccount:{email if re.fullmatch(EMAIL, email) else 'EMAIL'}",
+        "role": "roles/iam.workloadIdentityUser" if principal else "roles/iam.serviceAccountTokenCreator",
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +29,11 @@ IAM_SCOPE = "https://www.googleapis.com/auth/iam"  # enough to become another se
 LIFETIME_S = 3600  # more needs a change of the customer's organisation policy
 SHORTEST_LIFE = timedelta(minutes=10)  # of a token that does not say when it ends
 NOT_NOW = (408, 429)
+SUCCESS = range(200, 300)
+ELSEWHERE = range(300, 400)
+NO_KEY = "the private_key is no RSA key in PEM form"
+BETWEEN_HINT = "see what lies between here and {host}, such as a proxy or a sign-in page"
+LONGEST_LIFE_S = 10**6
 SERVICE_HINT = "nothing, unless it stays: the next run tries again"
 
 
@@ -73,6 +79,8 @@ def transport_over(session: requests.Session, hide: Callable[[str], None]) -> Ca
             if name in ("assertion", "subject_token"):
                 hide(value)
         answer = asked(session, method, url, headers=headers or {}, body=body)
+        if method == "POST" and answer.status in SUCCESS and not _is_token(answer.json()):
+            raise no_token(url, answer)
         return TransportAnswer(answer.status, answer.headers, answer.body)
 
     return send
@@ -89,7 +97,26 @@ def asked(
         raise NotSent(f"{host} gave no token: {reason_of(error)}", hint=SERVICE_HINT) from error
     if answer.status in NOT_NOW or answer.status >= 500:  # noqa: PLR2004 - all errors of a server
         raise NotSent(f"{host} gave no token: {words_of(answer)}", hint=SERVICE_HINT)
+    if method == "POST" and (answer.status in ELSEWHERE or not answer.json()):
+        raise no_token(url, answer)
     return answer
+
+
+def no_token(url: str, answer: Answer) -> NotSent:
+    """The error for an answer that no token service gives: what is in between is to blame."""
+    host = urlsplit(url).hostname or ""
+    # What came with a success may hold a token, if not one for us.
+    said = f" (HTTP {answer.status})" if answer.status in SUCCESS else f": {words_of(answer)}"
+    return NotSent(f"{host} answered something that is no token{said}", hint=BETWEEN_HINT.format(host=host))
+
+
+def _is_token(made: Mapping[str, Any]) -> bool:
+    """Whether google-auth can make something of it."""
+    try:
+        life_s = int(made.get("expires_in", 0))
+    except (TypeError, ValueError):
+        return False
+    return isinstance(made.get("access_token"), str) and 0 <= life_s <= LONGEST_LIFE_S
 
 
 # --- Identities ------------------------------------------------------------------------------------
@@ -118,9 +145,24 @@ def _service_account(info: Mapping[str, Any], scopes: Sequence[str]) -> Any:  # 
     from google.oauth2 import service_account
 
     used = ("client_email", "private_key", "private_key_id", "token_uri")
+    _check_key(info["private_key"])
     return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call] # so it is
         {key: info[key] for key in used if key in info}, scopes=scopes
     )
+
+
+def _check_key(pem: str) -> None:
+    """Raises ValueError for a key of a kind that Google makes none of: google-auth would fail as it signs."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        is_rsa = isinstance(load_pem_private_key(pem.encode(), None), RSAPrivateKey)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
+        raise ValueError(NO_KEY) from error
+    if not is_rsa:
+        raise ValueError(NO_KEY)
 
 
 def _federated(info: Mapping[str, Any], scopes: Sequence[str]) -> Any:  # noqa: ANN401 - untyped
@@ -146,14 +188,13 @@ def impersonated(url: str, token: Token, scope: str, session: requests.Session) 
         body=json.dumps({"scope": [scope], "lifetime": f"{LIFETIME_S}s"}).encode(),
     )
     given = answer.json()
-    try:
-        return Token(
-            str(given["accessToken"]),
-            datetime.fromisoformat(given["expireTime"]).astimezone(UTC),
-            account_in(url),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TokenRefused(words_of(answer)) from error
+    value, end = given.get("accessToken"), given.get("expireTime")
+    if isinstance(value, str) and isinstance(end, str):
+        with suppress(ValueError, OverflowError):  # no time, or one at the edge of all times
+            return Token(value, datetime.fromisoformat(end).astimezone(UTC), account_in(url))
+    if answer.status in SUCCESS:
+        raise no_token(url, answer)
+    raise TokenRefused(words_of(answer))
 
 
 def impersonation_url(email: str) -> str:

@@ -7,25 +7,28 @@ not let a client repeat a request, keep a secret longer than it is valid, or let
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from exporter.destinations.s3.clients import IdleClients
 from exporter.destinations.s3.errors import (
-    CONNECTION_HINT,
     CREDENTIALS_HINT,
+    RoleFailed,
     access_failed,
-    sdk_errors,
 )
+from exporter.destinations.s3.words import LONGEST_MESSAGE, fit, tidied
 from exporter.destinations.uploads import Body
 from exporter.errors import ConfigError, DeliveryError, NotSent
-from exporter.notation.secret import revealed, without
+from exporter.network.session import tls_context
+from exporter.notation.secret import revealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import boto3
     from botocore.awsrequest import AWSPreparedRequest
@@ -108,18 +111,35 @@ class Access:
     @contextmanager
     def client(self) -> Iterator[S3Client]:
         """A client for one request, which nobody else uses meanwhile. Raises NotSent."""
+        from exporter.destinations.s3 import wire
+
         keys, client = self._ready()
+        wire.session_of(client).has_sent = False
         try:
             yield client
         finally:
             _IDLE.put_back(self, keys, client)
 
+    def has_sent(self, client: S3Client) -> bool:
+        """Whether anything of the client's request may have left."""
+        from exporter.destinations.s3 import wire
+
+        return wire.session_of(client).has_sent
+
     def redacted(self, error: DeliveryError) -> DeliveryError:
-        """The error without the secrets that a vendor's message may repeat."""
-        secrets = [*self._secrets]
-        if self._latest is not None:
-            secrets += [self._latest.secret, self._latest.token]
-        return type(error)(without(error.message, secrets), hint=error.hint, fix=error.fix)
+        """The error without the secrets that a vendor's message may repeat, and on one line."""
+        clean = copy(error)
+        clean.message = fit(error.message, self._known_secrets(), LONGEST_MESSAGE)
+        clean.args = (clean.message,)
+        return clean
+
+    def tidied(self, error: Exception) -> Exception:
+        """The SDK's error; its answer has no secrets now, and nothing but short text."""
+        return tidied(error, self._known_secrets())
+
+    def _known_secrets(self) -> list[str | None]:
+        latest = self._latest
+        return [*self._secrets, *((latest.secret, latest.token) if latest else ())]
 
     def _ready(self) -> tuple[Keys, S3Client]:
         """Fresh keys, and a client that signs with them."""
@@ -130,8 +150,10 @@ class Access:
                 client = _IDLE.take(self, keys) or _one_request_each(self.connect("s3", keys))
             except ConfigError as error:
                 raise NotSent(error.message, hint=error.hint, fix=error.fix) from error
-            except sdk_errors(ValueError) as error:  # ValueError: an endpoint that boto3 cannot read
-                raise self.redacted(access_failed(error, self._settings)) from error
+            except DeliveryError:
+                raise
+            except Exception as error:  # anything, in files and answers of others: nothing of a put was sent
+                raise self.redacted(access_failed(self.tidied(error), self._settings)) from error
             return keys, client
 
     def _keys(self) -> Keys:
@@ -139,7 +161,7 @@ class Access:
         if role is None:
             return self.own_keys()
         kept = self._role
-        if kept is None or kept.asked_with != self._secrets or kept.expires_at - ROLE_MARGIN <= self._now():
+        if kept is None or kept.asked_with != self._secrets or kept.expires_at <= self._now() + ROLE_MARGIN:
             kept = self._role = self.assume(role, self.caller_keys(), external_id=self._secrets.external_id)
         return kept.keys
 
@@ -165,42 +187,46 @@ class Access:
     def assume(self, role: str, keys: Keys, *, external_id: str | None = None) -> Role:
         """The role, asked for with ``keys``. Raises NotSent, which names the role."""
         try:
-            answer = self.connect("sts", keys).assume_role(
-                RoleArn=role,
-                RoleSessionName="audit-exporter",
-                **({"ExternalId": external_id} if external_id else {}),
-            )
-        except sdk_errors(ValueError, KeyError) as error:  # KeyError: an answer of something else
-            raise self.redacted(access_failed(error, self._settings, role)) from error
-        given = answer.get("Credentials")
-        if given is None:
-            raise NotSent(f"what should assume {role} answers without credentials", hint=CONNECTION_HINT)
-        assumed = Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
-        return Role(self._secrets, assumed, given["Expiration"])
+            with closing(self.connect("sts", keys)) as sts:
+                answer = sts.assume_role(
+                    RoleArn=role,
+                    RoleSessionName="audit-exporter",
+                    **({"ExternalId": external_id} if external_id else {}),
+                )
+            return Role(self._secrets, *_granted(answer, role))
+        except (ConfigError, DeliveryError):
+            raise
+        except Exception as error:  # anything, at an odd answer: nothing of a put was sent
+            refusal = self.redacted(access_failed(self.tidied(error), self._settings, role))
+            raise RoleFailed.of(role, refusal) from error
 
     def connect(self, service: Literal["s3", "sts"], keys: Keys) -> Any:  # noqa: ANN401 - either client
         """A new client that signs with these keys."""
+        from exporter.destinations.s3 import wire
+
         settings = self._settings
         # A compatible store has an STS of its own; a private endpoint of AWS for S3 has not.
         here = service == "s3" or not settings.is_aws
+        context = tls_context(settings.ca_file if here and settings.ca_file else _own_authorities())
         with _SESSION_LOCK:
             client = session().client(
                 service,
                 region_name=settings.region or session().region_name or "us-east-1",
                 endpoint_url=settings.endpoint_url if here else None,
-                verify=str(settings.ca_file) if settings.ca_file and here else None,
                 aws_access_key_id=keys.id,
                 aws_secret_access_key=keys.secret,
                 aws_session_token=keys.token,
                 config=self._config(service),
             )
-        if here and settings.endpoint_url:
+        guard = self._guard if here and settings.endpoint_url else None
+        wire.use(client, guard, context, (CONNECT_TIMEOUT_S, self._answer_s))
+        if guard is not None:
             client.meta.events.register_first("before-send", self._guarded)
         return client
 
     def _guarded(self, request: AWSPreparedRequest, **_: object) -> None:
-        # Of the request, not of the setting: a bucket in the host's name is another name to resolve. What
-        # resolves otherwise a moment later still has to prove over TLS that it is this host.
+        # Of the request, not of the setting: a bucket in the host's name is another name to resolve. A
+        # connection that is still open is not enough: what its name leads to may be forbidden since.
         self._guard.addresses(request.url)
 
     def _config(self, service: Literal["s3", "sts"]) -> Config:
@@ -230,6 +256,26 @@ def session() -> boto3.Session:
     import boto3
 
     return boto3.Session()
+
+
+def _own_authorities() -> Path | None:
+    """The file of authorities that the operator has for AWS: AWS_CA_BUNDLE, or the profile's `ca_bundle`."""
+    bundle = session()._session.get_config_variable("ca_bundle")  # noqa: SLF001 - nothing else tells
+    return Path(bundle) if bundle else None
+
+
+def _granted(answer: Mapping[str, Any], role: str) -> tuple[Keys, datetime]:
+    """The keys of a role in a token service's answer, and until when. Raises ValueError for what are none."""
+    given = answer.get("Credentials") or {}
+    keys = Keys(*map(given.get, ("AccessKeyId", "SecretAccessKey", "SessionToken")))
+    until = given.get("Expiration")
+    if not all(isinstance(one, str) and re.fullmatch("[!-~]+", one) for one in keys):
+        message = f"what should assume {role} answers without credentials"
+        raise ValueError(message)
+    if not isinstance(until, datetime):
+        message = f"what should assume {role} does not say how long its credentials serve"
+        raise ValueError(message)  # noqa: TRY004 - a fault of the answer, not of this program
+    return keys, until if until.tzinfo else until.replace(tzinfo=UTC)
 
 
 def _one_request_each(client: S3Client) -> S3Client:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from exporter.destinations.s3 import policies
-from exporter.destinations.s3.errors import KEYS_HINT, TOKEN_HINT, role_of, sdk_errors
+from exporter.destinations.s3.advice import PATH_HINT, SAYS_MORE, role_of, text_in
+from exporter.destinations.s3.errors import RoleFailed, sdk_errors
 from exporter.errors import DeliveryError
 
 if TYPE_CHECKING:
@@ -35,31 +36,15 @@ CLOCK_HINT = (
 )
 CLOCK_FIX = "timedatectl set-ntp true"
 CLOCK_WORDS = re.compile("RequestTimeTooSkewed|RequestExpired|Signature (expired|not yet current)")
-STS_HINTS = {
-    "InvalidClientTokenId": KEYS_HINT,
-    "SignatureDoesNotMatch": KEYS_HINT,
-    "ExpiredToken": TOKEN_HINT,
-    "ExpiredTokenException": TOKEN_HINT,
-    "RegionDisabledException": "enable the token service (STS) of the region, in IAM under account settings",
-    "ValidationError": "correct role_arn, or through_roles: arn:aws:iam::ACCOUNT:role/NAME",
-}
-NOBODY = "THE_ARN_OF_THIS_PROGRAM"
-"""Stands for an identity that could not be asked for."""
-
-MACHINE_HINT = (
-    "this machine's own role is refused, before any role of a customer: compare AWS_ROLE_ARN, which the"
-    " service account's annotation sets, with that role's trust policy: identity provider, `sub` and `aud`"
-)
 CHECKSUM_DEMANDED = re.compile(r"Content-MD5|x-amz-checksum|Object Lock")
 LOCK_HINT = (
     "the bucket has Object Lock and asks for a checksum, and this program sends one: look for what takes"
     " x-amz-checksum-sha256 away between here and the store"
 )
-PATH_HINT = "; if the role that asks has a path, write it into its ARN: AWS leaves it out of the answer"
-
+BESIDE_HINT = "; the probe of `check` lies beside audit/, so that a right for audit/ alone is not enough"
 BUCKET = "resource-based policy"
+ENDPOINT = "VPC endpoint policy"
 KEY_ARN = re.compile(r"arn:[\w-]+:kms:[\w-]+:\d+:(?:key|alias)/[\w/-]+")
-ROLE_ARN = re.compile(r"on resource: (arn:[\w-]+:iam::\d+:role/\S+)")
 ASKER = re.compile(r"User: (arn:\S+) is not authorized")
 MISSING = re.compile(r"because no (.+?) allows")
 DENYING = re.compile(r"explicit deny in (?:an? |the )?([\w -]+)")
@@ -75,21 +60,49 @@ class Case:
     probe: str
 
     @cached_property
-    def caller(self) -> str:
-        """The identity that asks for the customer's role, or writes by itself; empty if it cannot be told."""
-        if self.settings.through_roles:
-            return self.settings.through_roles[-1]
+    def own_identity(self) -> str:
+        """Whose this program's own keys are, as the token service says it; empty if it does not."""
         with (
             suppress(DeliveryError, *sdk_errors()),
             closing(self.access.connect("sts", self.access.own_keys())) as sts,
         ):
-            return role_of(self.without_secrets(sts.get_caller_identity()["Arn"]))
+            return self.without_secrets(text_in(sts.get_caller_identity(), "Arn"))
         return ""
+
+    @property
+    def caller(self) -> str:
+        """The identity that asks for the customer's role, or writes by itself; empty if it cannot be told."""
+        roles = self.settings.through_roles
+        return roles[-1] if roles else role_of(self.own_identity)
 
     @property
     def writer(self) -> str:
         """The identity that writes, as policies name it."""
-        return self.settings.role_arn or self.caller or NOBODY
+        return self.settings.role_arn or self.caller or policies.nobody(self.settings)
+
+    @cached_property
+    def _buckets(self) -> Mapping[str, Any]:
+        """What the store answers to who asks for their own buckets."""
+        return answer_to(lambda client: client.list_buckets(), self)
+
+    @property
+    def is_own_bucket(self) -> bool:
+        """Whether the store counts the bucket among the writer's own."""
+        own = self._buckets.get("Buckets") or []
+        return any(one.get("Name") == self.settings.bucket for one in own)
+
+    @property
+    def has_acls(self) -> bool:
+        """Whether an object may be another user's than its bucket, for all that is known of the store."""
+        server = self._buckets.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("server", "")
+        host = urlsplit(self.settings.endpoint_url or "").hostname or ""
+        return not (server.startswith("MinIO") or host.endswith(".r2.cloudflarestorage.com"))
+
+    def notes_on(self, fix: str) -> str:
+        """The end of a hint: what a person has to put right in this text before it serves."""
+        is_session = self.settings.role_arn is None and ":assumed-role/" in self.own_identity
+        names_writer = '"Principal"' in fix and self.writer in fix
+        return policies.what_stands_for(fix) + (PATH_HINT if is_session and names_writer else "")
 
     def without_secrets(self, words: str) -> str:
         """What somebody answered: a store that is up to no good repeats what it was sent."""
@@ -100,14 +113,6 @@ class Case:
         """What every request says: the bucket, and whose it must be."""
         bucket, owner = self.settings.bucket, self.settings.bucket_owner
         return {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
-
-
-class Refusal(NamedTuple):
-    """What was refused, and the words of the answer without secrets."""
-
-    operation: str
-    code: str
-    message: str
 
 
 def account_of(arn: str) -> str:
@@ -121,30 +126,23 @@ def explained(finding: Finding, error: DeliveryError, case: Case) -> Finding:
     response = getattr(cause, "response", None)
     if response is None:
         return _on_the_way(finding, cause, case)
+    finding = replace(finding, hint=finding.hint.removesuffix(SAYS_MORE))
     answer = response.get("Error", {})
-    code = answer.get("Code") or ""
-    message = case.without_secrets(answer.get("Message") or "")
+    code = text_in(answer, "Code")
+    message = case.without_secrets(text_in(answer, "Message"))
     if CLOCK_WORDS.search(f"{code}: {message}"):
         return replace(
             finding, message=clock_words(response) or finding.message, hint=CLOCK_HINT, fix=CLOCK_FIX
         )
-    operation = getattr(cause, "operation_name", "")
-    refused = _access_to_role if operation.startswith("AssumeRole") else _access_to_bucket
-    return refused(finding, Refusal(operation, code, message), case)
+    if isinstance(error, RoleFailed) and code == "AccessDenied":
+        return _role_refused(finding, message, error.role, case)
+    if getattr(cause, "operation_name", "").startswith("AssumeRole"):  # its hint is of the token service
+        return finding
+    return _access_to_bucket(finding, code, message, case)
 
 
-def _access_to_role(finding: Finding, refusal: Refusal, case: Case) -> Finding:
-    """What the token service refused: a role of the machine, or one of the settings."""
-    if refusal.operation != "AssumeRole":
-        return replace(finding, hint=MACHINE_HINT, fix="")
-    if refusal.code == "AccessDenied":
-        return _role_refused(finding, refusal.message, case)
-    return replace(finding, hint=STS_HINTS.get(refusal.code, finding.hint), fix="")
-
-
-def _access_to_bucket(finding: Finding, refusal: Refusal, case: Case) -> Finding:
+def _access_to_bucket(finding: Finding, code: str, message: str, case: Case) -> Finding:
     """What the store refused."""
-    code, message = refusal.code, refusal.message
     if code.startswith("KMS") or "kms:" in message:
         return _key_refused(finding, f"{code}: {message}", case)
     if code == "AccessDenied":
@@ -185,21 +183,23 @@ def _on_the_way(finding: Finding, cause: BaseException | None, case: Case) -> Fi
     return replace(finding, message=met.message, hint=met.hint + of_region, fix=met.fix)
 
 
-def _role_refused(finding: Finding, message: str, case: Case) -> Finding:
+def _role_refused(finding: Finding, message: str, role: str, case: Case) -> Finding:
     """Somebody may not assume a role: one of `through_roles`, or the customer's."""
     settings = case.settings
     chain = [*settings.through_roles, settings.role_arn or ""]
-    role = _first(ROLE_ARN, message) or chain[-1]
-    hop = chain.index(role) if role in chain else len(chain) - 1
-    caller = chain[hop - 1] if hop else role_of(_first(ASKER, message)) or case.caller or NOBODY
+    hop = chain.index(role)
+    own = role_of(_first(ASKER, message) or case.own_identity)
+    caller = chain[hop - 1] if hop else own or policies.nobody(settings)
     is_foreign = role == settings.role_arn and account_of(caller) != account_of(role)
     trust = policies.of_trust(role, caller, external_id=is_foreign or _sends_id(role, case))
     step = f", step {hop + 1} of {len(chain)}" if len(chain) > 1 else ""
+    fix = policies.text_of(trust, policies.of_caller(role, caller))
+    hides_path = not hop and ":assumed-role/" in message + case.own_identity
     return replace(
         finding,
-        message=f"{caller} may not assume {role}{step}: {_reason(finding.message)}",
-        hint=_role_hint(role, case) + (PATH_HINT if ":assumed-role/" in message and not hop else ""),
-        fix=policies.text_of(trust, policies.of_caller(role, caller)),
+        message=f"{policies.named(caller)} may not assume {role}{step}: {_reason(finding.message)}",
+        hint=_role_hint(role, case) + policies.what_stands_for(fix) + (PATH_HINT if hides_path else ""),
+        fix=fix,
     )
 
 
@@ -238,22 +238,38 @@ def _put_refused(finding: Finding, message: str, case: Case) -> Finding:
         hint += " its conditions, such as encryption, network or TLS, and meet them or take it out"
         return replace(finding, hint=hint, fix=_where_to_look(denying, case))
     missing = _first(MISSING, message)
+    fix = _permission(missing, case)
+    writer = policies.named(case.writer)
     if missing:
-        hint = f"no {missing} lets {case.writer} create {target}: add this"
-    else:
-        hint = f"let {case.writer} create {target}: by its own policy, and by the bucket's if that is another"
+        hint = f"no {missing} lets {writer} create {target}: add this{_list_of(missing, case)}"
+    elif case.settings.is_aws:
+        hint = f"let {writer} create {target}: by its own policy, and by the bucket's if that is another"
         hint += " account's; if they do so already, look for a Deny in either or in one of the organisation"
-    return replace(finding, hint=hint, fix=_permission(missing, case))
+    else:
+        hint = f"let {writer} create {target}: by its own policy or by the bucket's, whichever the store has;"
+        hint += " if one does so already, look for a Deny in it"
+    return replace(finding, hint=hint + BESIDE_HINT + case.notes_on(fix), fix=fix)
+
+
+def _list_of(missing: str, case: Case) -> str:
+    """Where a statement goes that is no policy by itself."""
+    if missing == BUCKET:
+        return f" to the list `Statement` of the bucket policy of {case.settings.bucket}"
+    return " to the list `Statement` of that endpoint's policy" if missing == ENDPOINT else ""
 
 
 def _permission(missing: str, case: Case) -> str:
     """What allows the put; where the answer does not say whose word is missing, that of both accounts."""
-    own = policies.of_writer(case.settings, case.probe, case.writer)
-    its = policies.of_bucket(case.settings, case.probe, case.writer)
+    asked = case.settings, case.probe, case.writer
     if missing == BUCKET:
-        return policies.text_of(its)
+        return policies.text_of(policies.of_bucket(*asked))
+    if missing == ENDPOINT:
+        return policies.text_of(policies.of_endpoint(*asked))
     one_account = case.settings.bucket_owner == account_of(case.writer)
-    return policies.text_of(own) if missing or one_account else policies.text_of(own, its)
+    own = policies.of_writer(*asked)
+    return (
+        policies.text_of(own) if missing or one_account else policies.text_of(own, policies.of_bucket(*asked))
+    )
 
 
 def _where_to_look(denying: str, case: Case) -> str:
@@ -278,14 +294,12 @@ def _code_of_a_part(case: Case, place: Mapping[str, str]) -> str:
 
 
 def answer_to(ask: Callable[[Any], Mapping[str, Any]], case: Case) -> Mapping[str, Any]:
-    """The store's answer to a request, be it a refusal; empty if there is none."""
-    with suppress(DeliveryError):
-        try:
-            with case.access.client() as client:
-                return ask(client)
-        except sdk_errors() as error:
-            return getattr(error, "response", {})
-    return {}
+    """The store's answer to a request, be it a refusal; empty if there is none that can be read."""
+    try:
+        with case.access.client() as client:
+            return ask(client)
+    except Exception as error:  # noqa: BLE001 - anything, at an odd answer; nothing depends on it
+        return getattr(error, "response", None) or {}  # None: nobody answered
 
 
 def _key_refused(finding: Finding, words: str, case: Case) -> Finding:
@@ -303,9 +317,10 @@ def _key_refused(finding: Finding, words: str, case: Case) -> Finding:
         hint = f"correct kms_key: the key must exist, and be in the region of the bucket; this is {key}"
         fix = command.format("describe-key")
     else:
-        hint = f"let {case.writer} use {key}: the key's policy must say so, and, where the key is another"
-        hint += " account's, the identity's policy as well"
+        hint = f"let {policies.named(case.writer)} use {key}: the key's policy must say so, and, where the"
+        hint += " key is another account's, the identity's policy as well"
         fix = policies.text_of(policies.of_key(key, case.writer), policies.of_key_user(key, case.writer))
+        hint += case.notes_on(fix)
     return replace(finding, hint=hint, fix=fix)
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.destinations.probe import probe_package, prove_create_only, unwatched
 from exporter.destinations.s3 import policies
+from exporter.destinations.s3.advice import text_in
 from exporter.destinations.s3.causes import (
     CLOCK_FIX,
     CLOCK_HINT,
-    NOBODY,
     Case,
     account_of,
     answer_to,
@@ -28,7 +28,7 @@ from exporter.interfaces import ObjectStore
 from exporter.model import Finding, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from exporter.destinations.s3.access import Access
     from exporter.destinations.s3.settings import S3Settings
@@ -54,7 +54,14 @@ def check(store: Store, access: Access, settings: S3Settings, guard: Guard, prob
     found = prove_create_only(witness, probe)
     case = Case(settings, access, guard, probe)
     if found[-1].level is not Level.ERROR:
-        return [*found, *_parts(case, store), *_large(case, store), *_warnings(case, store.name)]
+        about_whose = _whose(case, store.name)
+        return [
+            *found,
+            *about_whose,
+            *_parts(case, store),
+            *_large(case, store),
+            *_warnings(case, store.name),
+        ]
     if witness.error is not None:
         found[-1] = explained(found[-1], witness.error, case)
     return found
@@ -118,25 +125,63 @@ def _large(case: Case, store: Store) -> Iterator[Finding]:
         answer_to(lambda client: client.delete_object(**{**case.place, "Key": name}), case)
 
 
+def _whose(case: Case, subject: str) -> Iterator[Finding]:
+    """What other stores than Amazon's make of whose the bucket is, and whose the objects in it are."""
+    settings = case.settings
+    if settings.is_aws:
+        return
+    if settings.bucket_owner and _ignores_owner(case, settings.bucket_owner):
+        yield Finding(
+            subject,
+            Level.WARNING,
+            "the store does not look at bucket_owner: it takes what is written, whoever owns the bucket",
+            "leave bucket_owner out, and have whoever runs the store say whose the bucket is",
+        )
+    if settings.acl is None and case.has_acls and not case.is_own_bucket:
+        yield Finding(
+            subject,
+            Level.WARNING,
+            "if the bucket is another user's, its owner may not be able to read what is written here",
+            "set acl: bucket-owner-full-control; nothing has to be done where the store knows no ACLs",
+            "acl: bucket-owner-full-control",
+        )
+
+
+def _ignores_owner(case: Case, owner: str) -> bool:
+    """Whether a put is refused for the name that is taken alone, whichever account must own the bucket."""
+    another = "0" * 12 if owner != "0" * 12 else "1" * 12
+    again = {"Bucket": case.settings.bucket, "Key": case.probe, "Body": b"", "IfNoneMatch": "*"}
+    answer = answer_to(lambda client: client.put_object(**again, ExpectedBucketOwner=another), case)
+    return text_in(answer.get("Error", {}), "Code") == "PreconditionFailed"
+
+
 def _warnings(case: Case, subject: str) -> Iterator[Finding]:
     answers = _ask_for_more(case)
     granted = [right for right, answer in answers.items() if "Error" not in answer]
     if granted:
-        yield Finding(
-            subject,
-            Level.WARNING,
-            f"{_named(case.writer)} has more rights here than it needs: {', '.join(granted)}",
-            "take them away: this program only ever creates objects; this is all that it needs",
-            policies.text_of(policies.of_writer(case.settings, case.probe, case.writer)),
-        )
+        yield _too_much(case, subject, granted)
     words = next(filter(None, map(clock_words, answers.values())), "")
     if words:
         yield Finding(subject, Level.WARNING, words, CLOCK_HINT, CLOCK_FIX)
     yield from _loose_trust(case, subject)
 
 
-def _named(writer: str) -> str:
-    return "this program" if writer == NOBODY else writer
+def _too_much(case: Case, subject: str, granted: Sequence[str]) -> Finding:
+    own = policies.of_writer(case.settings, case.probe, case.writer)
+    fix = policies.text_of(own)
+    if case.settings.is_aws or not case.is_own_bucket:
+        hint = "take them away: this program only ever creates objects; this is all that it needs"
+    else:
+        fix = policies.text_of(own, policies.of_bucket(case.settings, case.probe, case.writer))
+        hint = "use another user, who has only this: no policy narrows the keys of a bucket's owner, or of a"
+        hint += " store's root; this is all that is needed, as the one or the other"
+    return Finding(
+        subject,
+        Level.WARNING,
+        f"{policies.named(case.writer)} has more rights here than it needs: {', '.join(granted)}",
+        hint + case.notes_on(fix),
+        fix,
+    )
 
 
 def _ask_for_more(case: Case) -> Mapping[str, Mapping[str, Any]]:
@@ -146,8 +191,10 @@ def _ask_for_more(case: Case) -> Mapping[str, Mapping[str, Any]]:
     """
     probe = {**case.place, "Key": case.probe}
     listing = {**case.place, "Prefix": policies.prefix_of(case.probe), "MaxKeys": 1}
+    reading = {"s3:GetObject": lambda client: _read(client.get_object(**probe))}
     requests: dict[str, Callable[[Any], Mapping[str, Any]]] = {
-        "s3:GetObject": lambda client: _read(client.get_object(**probe)),
+        # Elsewhere, what somebody wrote is often theirs, and theirs to read.
+        **(reading if case.settings.is_aws else {}),
         "s3:ListBucket": lambda client: client.list_objects_v2(**listing),
         "s3:DeleteObject": lambda client: client.delete_object(**probe),
     }
@@ -178,8 +225,9 @@ def _loose_trust(case: Case, subject: str) -> Iterator[Finding]:
     else:
         return
     hint += f" demand it in the role's trust policy, where {policies.EXTERNAL_ID} stands for it here"
-    trust = policies.of_trust(role, case.caller or NOBODY, external_id=True)
-    yield Finding(subject, Level.WARNING, message, hint, policies.text_of(trust))
+    trust = policies.of_trust(role, case.caller or policies.nobody(case.settings), external_id=True)
+    fix = policies.text_of(trust)
+    yield Finding(subject, Level.WARNING, message, hint + policies.what_stands_for(fix), fix)
 
 
 def _assumable_without_id(role: str, case: Case) -> bool:

@@ -7,6 +7,7 @@ external id is a placeholder here.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.destinations.probe import PROBE_FOLDER
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 EXTERNAL_ID = "EXTERNAL_ID"
 """Stands for the external id of an export, which is a secret."""
+NOBODY = "THE_ARN_OF_THIS_PROGRAM"
+"""Stands for an identity of AWS that could not be asked for."""
+NO_USER = "THE_USER_OF_THIS_PROGRAM"
+"""Stands for one of another store, which has no way to ask for it."""
 KMS_ACTIONS = ("kms:GenerateDataKey", "kms:Decrypt")  # the second is for uploads in parts
 
 
@@ -35,6 +40,25 @@ def text_of(*documents: Document) -> str:
     return "\n".join(f"{title}\n{json.dumps(body, indent=2)}" for title, body in documents)
 
 
+def nobody(settings: S3Settings) -> str:
+    """The principal of whoever could not be asked for; others than Amazon write users as Ceph does."""
+    return NOBODY if settings.is_aws else f"arn:aws:iam:::user/{NO_USER}"
+
+
+def named(writer: str) -> str:
+    """The identity in words."""
+    return "this program" if NOBODY in writer or NO_USER in writer else writer
+
+
+def what_stands_for(text: str) -> str:
+    """The end of a hint: what a person has to write for the names that are none, if the text has one."""
+    if NOBODY in text:
+        return f"; for {NOBODY} write the Arn that `aws sts get-caller-identity` says where this program runs"
+    if NO_USER in text:
+        return f"; for {NO_USER} write the name of the user who is to write, as the store has it"
+    return ""
+
+
 def prefix_of(name: str) -> str:
     """What an object's name has before the folder that this program writes: the destination's prefix."""
     parts = name.split("/")
@@ -44,7 +68,10 @@ def prefix_of(name: str) -> str:
 
 def objects(settings: S3Settings, name: str) -> str:
     """The ARN of all objects that are written beside ``name``."""
-    return f"arn:{settings.partition}:s3:::{settings.bucket}/{prefix_of(name)}*"
+    prefix = prefix_of(name)
+    if settings.is_aws:  # others do not know the spellings for characters that mean more in a policy
+        prefix = re.sub(r"[*?]|\$(?=\{)", r"${\g<0>}", prefix)
+    return f"arn:{settings.partition}:s3:::{settings.bucket}/{prefix}*"
 
 
 def of_writer(settings: S3Settings, name: str, writer: str) -> Document:
@@ -52,25 +79,34 @@ def of_writer(settings: S3Settings, name: str, writer: str) -> Document:
     statements = [_allow(_put_actions(settings), resource=objects(settings, name))]
     if settings.kms_key:
         statements.append(_allow(KMS_ACTIONS, resource=settings.kms_key))
-    return Document(f"identity policy of {writer}:", _whole(*statements))
+    return Document(f"identity policy of {named(writer)}:", _whole(*statements))
 
 
 def of_bucket(settings: S3Settings, name: str, writer: str) -> Document:
     """What a bucket's policy adds, so that an identity of another account may write."""
     statement = _allow(_put_actions(settings), principal=writer, resource=objects(settings, name))
-    return Document(f"statement to add to the bucket policy of {settings.bucket}:", statement)
+    return Document(
+        f"statement to add to the list `Statement` of the bucket policy of {settings.bucket}:", statement
+    )
+
+
+def of_endpoint(settings: S3Settings, name: str, writer: str) -> Document:
+    """What the policy of a VPC endpoint adds; one for S3 names nobody but in a condition."""
+    statement = _allow(_put_actions(settings), principal=writer, resource=objects(settings, name))
+    statement |= {"Principal": "*", "Condition": {"ArnEquals": {"aws:PrincipalArn": writer}}}
+    return Document("statement to add to the list `Statement` of the VPC endpoint's policy:", statement)
 
 
 def of_key(key: str, writer: str) -> Document:
     """What a key's policy adds; there, `*` is the key itself."""
     statement = _allow(KMS_ACTIONS, principal=writer, resource="*")
-    return Document(f"statement to add to the key policy of {key}:", statement)
+    return Document(f"statement to add to the list `Statement` of the key policy of {key}:", statement)
 
 
 def of_key_user(key: str, writer: str) -> Document:
     """What the identity which writes with a key needs besides."""
     statement = _allow(KMS_ACTIONS, resource=key)
-    return Document(f"identity policy of {writer}:", _whole(statement))
+    return Document(f"identity policy of {named(writer)}:", _whole(statement))
 
 
 def of_trust(role: str, caller: str, *, external_id: bool) -> Document:
@@ -83,7 +119,7 @@ def of_trust(role: str, caller: str, *, external_id: bool) -> Document:
 
 def of_caller(role: str, caller: str) -> Document:
     """What the identity that assumes ``role`` needs."""
-    return Document(f"identity policy of {caller}:", _whole(_allow(["sts:AssumeRole"], resource=role)))
+    return Document(f"identity policy of {named(caller)}:", _whole(_allow(["sts:AssumeRole"], resource=role)))
 
 
 def _put_actions(settings: S3Settings) -> Sequence[str]:

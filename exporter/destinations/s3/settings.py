@@ -41,7 +41,10 @@ def _matching(pattern: str, message: str) -> Callable[[str], str]:
     return check
 
 
-def _with_a_port(url: str) -> str:
+def _of_a_server(url: str) -> str:
+    if set(url) & set("?#"):  # not shown: somebody's secret may be behind them
+        message = "must not have a query or a fragment: nothing with `?` or `#`"
+        raise ValueError(message)
     try:
         port = urlsplit(url).port
     except ValueError:  # no number or too large, or half an IPv6 address
@@ -58,7 +61,10 @@ _LABEL = _matching(
     "(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)", "must be the name of a region, such as us-east-1"
 )
 _ACCOUNT = _matching("[0-9]{12}", "must be the 12 digits of an AWS account, in quotes")
-_ROLE = _matching(r"[A-Za-z0-9_+=,.@:/-]{1,2048}", "must be a role's ARN: arn:aws:iam::ACCOUNT:role/NAME")
+_ROLE = _matching(
+    r"arn:[A-Za-z0-9-]+:iam::[A-Za-z0-9_-]*:role/[A-Za-z0-9_+=,.@/-]{1,1024}",  # Ceph's have no account
+    "must be a role's ARN: arn:aws:iam::ACCOUNT:role/NAME",
+)
 _KEY = _matching(r"[A-Za-z0-9_+=,.@:/-]{1,2048}", "must be a key's ARN: arn:aws:kms:REGION:ACCOUNT:key/ID")
 _CLASS = _matching("[A-Za-z0-9_-]{1,100}", "must be a storage class, such as STANDARD_IA")
 
@@ -68,7 +74,7 @@ AwsAccount = Annotated[Text, AfterValidator(_ACCOUNT)]
 RoleArn = Annotated[Text, AfterValidator(_ROLE)]
 KmsKey = Annotated[Text, AfterValidator(_KEY)]
 StorageClass = Annotated[Text, AfterValidator(_CLASS)]
-S3Endpoint = Annotated[Endpoint, AfterValidator(_with_a_port)]
+S3Endpoint = Annotated[Endpoint, AfterValidator(_of_a_server)]
 
 
 class S3Settings(ObjectStoreSettings):

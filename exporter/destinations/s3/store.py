@@ -3,7 +3,8 @@
 The identity that writes needs `s3:PutObject` on the prefix; with a customer's own key also
 `kms:GenerateDataKey` and, for large objects, `kms:Decrypt`. It must not list, read or delete, nor try
 a put twice: only the parts of a large upload are tried again, because nothing exists before it is
-completed. Where CompleteMultipartUpload would replace an object, large ones go at once as well.
+completed. A store other than Amazon's first has to prove that it never replaces an object; where
+CompleteMultipartUpload would, large ones go at once as well.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import stamina
 
-from exporter.destinations.probe import PROBE_FOLDER, probe_package, unwatched
+from exporter.destinations.probe import unwatched
 from exporter.destinations.s3 import answers
 from exporter.destinations.s3.access import Access
 from exporter.destinations.s3.check import check as check_bucket
-from exporter.destinations.s3.errors import lacks_feature, put_failed, sdk_errors
-from exporter.destinations.s3.policies import prefix_of
+from exporter.destinations.s3.errors import put_failed
+from exporter.destinations.s3.proofs import Proofs
 from exporter.destinations.uploads import DEFAULT_LIMITS, Body, Limits, changed, nothing_landed, opened
-from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
+from exporter.errors import DeliveryError, NotSent, OutcomeUnknown, Refused
 from exporter.model import Receipt
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ if TYPE_CHECKING:
 
 PART_TRIES = 4
 PARTS_TIMEOUT_S = 600
-
-
-_COMPLETES_ONCE: dict[str, bool] = {}
-"""By the name of a store, whether it refuses to complete an upload on a name that is taken."""
 
 
 class _Owner(TypedDict, total=False):
@@ -83,6 +80,7 @@ class S3Store:
         self._guard = guard
         self._limits = limits
         self._access = Access(settings, guard, answer_s=limits.answer_s, now=now)
+        self._proofs = Proofs(self.name, self._prove_at_once, self._prove_in_parts)
 
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one."""
@@ -96,6 +94,8 @@ class S3Store:
         """Create the object whole, or not at all; exactly one request decides."""
         size = package.content.archive_bytes
         with opened(package) as file:
+            if not self._settings.is_aws:
+                self._proofs.must_create_once(package.name)
             if size < self._limits.large_bytes or not self._takes_parts(package):
                 answer = self._put_at_once(package, self._limits.body(file, 0, size, progress))
             else:
@@ -110,44 +110,30 @@ class S3Store:
     def completes_once(self, probe: str) -> bool:
         """Whether this store refuses to complete an upload in parts on a name that is taken.
 
-        Some compatibles do not look at If-None-Match there, others know no uploads in parts. Proved with the
-        small object ``probe``, which is there afterwards. Raises NotSent if the store does not say, and
-        Refused if it does not encrypt as asked.
+        Proved with the small object ``probe``, which is there afterwards. Raises NotSent if the store does
+        not say, and Refused if it does not encrypt as asked.
         """
-        package = probe_package(probe)
-        size = package.content.archive_bytes
-        try:
-            with opened(package) as file:
-                with suppress(ObjectExists):
-                    self._put_at_once(package, self._limits.body(file, 0, size, unwatched))
-                self._put_in_parts(package, [self._limits.body(file, 0, size, unwatched)])
-        except ObjectExists:
-            return True
-        except answers.NotEncrypted:  # nor would the object that is to follow be
-            raise
-        except (NotSent, OutcomeUnknown) as error:
-            if not lacks_feature(error):
-                raise NotSent(
-                    f"it is not known whether large objects would be safe here: {error.message}",
-                    hint=error.hint,
-                ) from error
-        except Refused:
-            return False
-        return False
+        return self._proofs.completes_once(probe)
+
+    def _prove_at_once(self, probe: Package) -> None:
+        with opened(probe) as file:
+            self._put_at_once(probe, self._limits.body(file, 0, probe.content.archive_bytes, unwatched))
+
+    def _prove_in_parts(self, probe: Package) -> None:
+        with opened(probe) as file:
+            self._put_in_parts(probe, [self._limits.body(file, 0, probe.content.archive_bytes, unwatched)])
 
     def _takes_parts(self, package: Package) -> bool:
         """Whether this object may go in parts. Raises Refused if it may not, and is too large otherwise."""
         if self._settings.is_aws:
             return True
-        if self.name not in _COMPLETES_ONCE:
-            probe = f"{prefix_of(package.name)}{PROBE_FOLDER}/parts"
-            _COMPLETES_ONCE[self.name] = self.completes_once(probe)
-        if not _COMPLETES_ONCE[self.name] and package.content.archive_bytes > self._limits.at_once_bytes:
+        takes_parts = self._proofs.completes_once_beside(package.name)
+        if not takes_parts and package.content.archive_bytes > self._limits.at_once_bytes:
             raise Refused(
                 f"{self.name} takes {package.name} only in parts, and there it would replace another object",
                 hint="lower part_limit, so that archives stay below 5,000 MiB",
             )
-        return _COMPLETES_ONCE[self.name]
+        return takes_parts
 
     def _put_at_once(self, package: Package, body: Body) -> Mapping[str, Any]:
         checksum = bytes.fromhex(package.content.archive_sha256)
@@ -258,8 +244,12 @@ class S3Store:
         with self._access.client() as client:
             try:
                 yield client
-            except sdk_errors() as error:
-                raise self._access.redacted(put_failed(error, self._settings, name)) from error
+            except DeliveryError:  # of the guard
+                raise
+            except Exception as error:  # botocore raises anything at an odd answer: the object may be there
+                sent, tidy = self._access.has_sent(client), self._access.tidied(error)
+                failed = put_failed(tidy, self._settings, name, sent=sent)
+                raise self._access.redacted(failed) from error
 
 
 def _checked(body: Body, checksum: bytes) -> dict[str, Any]:
