@@ -60,7 +60,7 @@ class Azurite:
 
     def new_container(self) -> str:
         """An empty container that no other test has."""
-        name = f"container-{next(_NUMBERS)}"
+        name = f"container-{next(_NUMBERS):06}"
         with self.container(name) as client:
             client.create_container()
         return name

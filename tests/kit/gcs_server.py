@@ -48,7 +48,7 @@ class Gcs:
 
     def new_bucket(self, **properties: Any) -> str:  # noqa: ANN401 - a bucket resource, as the API has it
         """An empty bucket that no other test has, such as `new_bucket(retentionPolicy=…)`."""
-        name = f"bucket-{next(_NUMBERS)}"
+        name = f"bucket-{next(_NUMBERS):06}"
         self.storage.buckets[name] = Bucket(name, properties)
         return name
 

@@ -72,7 +72,7 @@ class Moto:
 
     def new_bucket(self) -> str:
         """An empty bucket that no other test has."""
-        name = f"bucket-{next(_NUMBERS)}"
+        name = f"bucket-{next(_NUMBERS):06}"  # of one length: some tests count bytes
         self.s3().create_bucket(Bucket=name)
         return name
 
