@@ -413,6 +413,17 @@ def test_help_loads_nothing_of_the_product_but_the_command_line(tmp_path: Path, 
     assert product == {"exporter", "exporter.cli", "exporter.errors"}
 
 
+def test_no_library_tells_a_user_what_it_would_like_to_have() -> None:
+    """urllib3 asks for another package, on standard error, whenever it is loaded beside another library."""
+    asked = (
+        "import warnings, exporter.wiring\ntry:\n    import urllib3.contrib.socks\nexcept ImportError: pass"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == ""
+
+
 RECORDS: Final = '{"created_at":"2026-11-01T00:00:00Z","account_id":"acme","action":"Login"}\n'
 
 

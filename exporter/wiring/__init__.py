@@ -6,6 +6,7 @@ A new source, ledger or destination is a function in the module of its kind, and
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,6 +54,9 @@ stamina.instrumentation.set_on_retry_hooks([])
 # Libraries log requests with their headers, tokens and signatures, as warnings even where nobody asked.
 for _library in ("azure", "boto3", "botocore", "google", "msal", "requests", "s3transfer", "urllib3"):
     logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
+
+# requests silences this itself, but another library that is loaded in another thread meanwhile undoes it.
+warnings.filterwarnings("ignore", message="SOCKS support in urllib3")
 
 
 class NoWorkspace(WorkspaceError):
