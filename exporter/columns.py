@@ -273,6 +273,10 @@ class RowBlock:
         """A part of this block."""
         return RowBlock(self.branch, self._layout, self._rows[start:stop])
 
+    def pick(self, indexes: Sequence[int]) -> RowBlock:
+        """Some records of this block, in its order."""
+        return RowBlock(self.branch, self._layout, [self._rows[index] for index in indexes])
+
     def belongs_to(self, account: str) -> bool:
         """Whether every record's account has exactly these bytes; the number 42 has those of "42"."""
         found = self._values[self._layout.position(self._layout.roles.account)]

@@ -22,6 +22,7 @@
         ├── ObjectExists     the store has an object of that name: ours or foreign, the ledger decides
         ├── NotSent          failed before the first byte of the request: cannot have landed
         ├── Refused          a definite no (403, no bucket, disk full): cannot have landed
+        ├── Interrupted      this process has to end; what was accepted of the events stays accepted
         └── OutcomeUnknown   timeout, reset, 5xx: may have landed; never planned again
 
 Libraries raise these and never exit; ``cli`` turns them into an exit status.
@@ -135,6 +136,10 @@ class NotSent(DeliveryError):
 
 class Refused(DeliveryError):
     """The destination gave a definite no: the attempt cannot have landed."""
+
+
+class Interrupted(DeliveryError):
+    """The delivery was left where it was, between two batches, because the process has to end."""
 
 
 class OutcomeUnknown(DeliveryError):

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.model import (
+        BadRecord,
+        Batch,
         Branch,
         Finding,
         Key,
+        Occasion,
         Package,
         Range,
         Receipt,
@@ -71,6 +74,10 @@ class Block(Protocol):
 
     def slice(self, start: int, stop: int) -> Block:
         """A part of this block."""
+        ...
+
+    def pick(self, indexes: Sequence[int]) -> Block:
+        """Some records of this block, in its order."""
         ...
 
     def belongs_to(self, account: str) -> bool:
@@ -152,16 +159,25 @@ class Source(Protocol):
 
 
 class Format(Protocol):
-    """Turns blocks into JSON lines; compiled once from a mapping."""
+    """Turns blocks into lines; compiled once from the settings of a plan."""
 
     columns: Sequence[str] | None
     """The source columns it needs; None is all of them."""
 
-    def encode(self, block: Block) -> bytes:
-        """One JSON object per record, each followed by a line feed; nothing else contains one.
+    def chosen(self, block: Block) -> Sequence[int] | None:
+        """Which records go out, by their indexes; None is all. Never raises: in doubt, one goes out."""
+        ...
 
-        Raises ValueError when any record cannot be rendered; the caller then goes record by record.
+    def encode(self, block: Block) -> tuple[bytes, Mapping[str, int]]:
+        """One line per record, each followed by a line feed; and how many values were protected, and how.
+
+        Nothing else contains a line feed. ``block`` holds records that were chosen. Raises ValueError when
+        any of them cannot be rendered; the caller then goes record by record.
         """
+        ...
+
+    def bad_line(self, record: BadRecord) -> bytes:
+        """The line, without its line feed, of a record that has no other. Never fails."""
         ...
 
 
@@ -184,6 +200,23 @@ class ObjectStore(Protocol):
         ...
 
 
+class Journal(Protocol):
+    """Told how a delivery gets on; what it is told of events outlives the process."""
+
+    def __call__(self, size_bytes: int, /) -> None:
+        """So many more bytes are on their way."""
+        ...
+
+    def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
+        """Every event up to the end of this batch is in, but for those of this batch that were refused.
+
+        Called for each batch of a package, in order; what was accepted is never sent again. Raises Conflict
+        when another process delivers the same events, and Interrupted when this one has to end: both end
+        the delivery.
+        """
+        ...
+
+
 class Destination(Protocol):
     """Where packages go."""
 
@@ -200,8 +233,11 @@ class Destination(Protocol):
         """The one place of this account's names; raises ConfigError if they cannot exist here."""
         ...
 
-    def deliver(self, package: Package, progress: Callable[[int], None]) -> Receipt:
-        """One try. Raises DeliveryError: ObjectExists, NotSent, Refused or OutcomeUnknown."""
+    def deliver(self, package: Package, journal: Journal) -> Receipt:
+        """One try. Raises DeliveryError: ObjectExists, NotSent, Refused or OutcomeUnknown.
+
+        A destination of events tells the journal of each batch that is in.
+        """
         ...
 
     def check(self) -> Sequence[Finding]:
@@ -220,6 +256,6 @@ class Clock(Protocol):
 class FormatCompiler(Protocol):
     """Makes a format from the settings stored in a plan."""
 
-    def __call__(self, rendering: Rendering) -> Format:
-        """The format."""
+    def __call__(self, rendering: Rendering, occasion: Occasion | None = None) -> Format:
+        """The format; without an occasion for its columns alone. Raises ExportError for another's key."""
         ...

@@ -62,30 +62,81 @@ FORMAT_VERSION: Final = 1
 """What a reader may rely on, in every object's metadata; raised when a field goes away or changes meaning."""
 
 
+def flat_mapping(fields: Mapping[str, tuple[str, str | None]]) -> Json:
+    """A mapping of one level: each output field's conversion and source column, None for null.
+
+    Lists, because the order of the fields is part of the format, and a ledger sorts the keys of objects.
+    """
+    columns: list[Json] = [[name, ["column", column, how]] for name, (how, column) in fields.items()]
+    return {"line": "json", "nulls": "keep", "fields": ["object", columns]}
+
+
+EVENTS: Final = "events"
+"""The `archive` of a destination that takes records one batch after another, and keeps no objects."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How records become the bytes of an object; stored with every plan and never changed for it.
 
-    ``fields`` is the mapping itself, output name to (conversion, source column), None for `native`
-    (every column of the source under its own name).
+    ``mapping`` is the format itself, bound to the source's columns, as ``formats`` writes and reads it;
+    None is every column of the source under its own name. ``chosen`` says which records go out, None is
+    all; ``protected`` how the values of a column are, by the column's name. Of the key for pseudonyms there
+    is the id alone.
     """
 
     format: str
-    fields: Mapping[str, tuple[str, str | None]] | None
-    archive: str = "zip"  # zip | gzip
+    mapping: Json
+    archive: str = "zip"  # zip | gzip | events
     body: str = "ndjson"  # ndjson | json_array
     max_record_bytes: int = 4_000_000
+    chosen: Json = None
+    protected: Mapping[str, str] = field(default_factory=dict)
+    key_id: str = ""
+    mask_secrets: bool = False
+    batch_bytes: int = 0  # of events: how many go out at once
+
+    @property
+    def is_events(self) -> bool:
+        """Whether this makes events, and no object."""
+        return self.archive == EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What one rendering is for, beyond its settings.
+
+    ``columns`` are those that the source still has, where others are to be null; None: all are there.
+    ``key`` is the account's own, for pseudonyms.
+    """
+
+    sequence: int
+    window_end: datetime
+    columns: frozenset[str] | None = None
+    key: bytes | None = field(default=None, repr=False)
+
+
+class BadKind(StrEnum):
+    """Why a record lies in the quarantine."""
+
+    UNRENDERED = "unrendered"  # it has no form in its format; it went out in the one that always renders
+    REFUSED = "refused"  # the destination takes everything but this event, which did not go out
 
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A record that goes out in the form that always renders; ``body`` is its first megabyte."""
+    """A record in the quarantine; ``body`` is its first megabyte, of a refused event all that was sent."""
 
     id: str
     reason: str
     length: int
     body: bytes
+    kind: BadKind = BadKind.UNRENDERED
+    resent_at: datetime | None = None
 
+
+LEADING_BYTES: Final = 1024
+"""So much of a bad record goes out in place of it."""
 
 QUARANTINE_RECORDS: Final = 1000
 QUARANTINE_BYTES: Final = 16_000_000
@@ -97,7 +148,9 @@ class Content:
     """What an archive holds, measured while it was written.
 
     ``content_sha256`` is of the member's bytes before compression, as stored: it stays the same when
-    a newer deflate library writes other archive bytes.
+    a newer deflate library writes other archive bytes. ``filtered`` counts the records of the range that
+    the export's filter left out; ``protected`` the values that were changed or dropped, by what was done:
+    the column's name and how, such as `email pseudonymise`, or `secrets`.
     """
 
     count: int
@@ -107,17 +160,36 @@ class Content:
     content_sha256: str
     archive_bytes: int
     archive_sha256: str
+    filtered: int = 0
+    protected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Neighbouring events of a package: so many lines of its file, from ``offset`` on.
+
+    ``last_key`` is that of the last one, None where the next one's is the same.
+    """
+
+    offset: int
+    size_bytes: int
+    count: int
+    last_key: Key | None
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A finished archive in the workspace, on its way to ``name``, the object's full key."""
+    """A finished archive in the workspace, on its way to ``name``, the object's full key.
+
+    Of events it is a file of lines, cut into ``batches``, and has no name.
+    """
 
     path: Path
     name: str
     content: Content
     content_type: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    batches: tuple[Batch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +278,8 @@ class Export:
     failure: Failure | None = None
     delivered_at: datetime | None = None
     object_name: str = ""  # of the last delivery
+    filtered: int = 0  # records left out by the filter since the begin
+    protected: Mapping[str, int] = field(default_factory=dict)  # values, as in `Content`, since the begin
 
 
 class LaneKind(StrEnum):
@@ -261,6 +335,7 @@ class Plan:
     a window. ``content`` is what was rendered when the plan was made; ``hashes`` those of every
     attempt that may have landed, known once it is delivered: more than one is an alarm.
     ``bad_not_whole`` counts the bad records of which the quarantine has a part or nothing.
+    Events have no name; of them ``sent`` are in, up to the key ``reached``, and ``refused`` in quarantine.
     """
 
     id: str
@@ -279,6 +354,9 @@ class Plan:
     state: PlanState = PlanState.OPEN
     delivered_at: datetime | None = None
     hashes: tuple[str, ...] = ()
+    reached: Key | None = None
+    sent: int = 0
+    refused: int = 0
 
 
 class Outcome(StrEnum):
@@ -318,3 +396,4 @@ class SealedWindow:
     end: datetime
     seal: Seal
     committed_at: datetime  # never before the seal was taken
+    filtered: int = 0  # records that the filter left out behind the last object, if there was one

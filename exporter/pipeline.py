@@ -25,8 +25,19 @@ from exporter.errors import (
     SourceError,
     Stopped,
 )
+from exporter.journal import PlanJournal
 from exporter.ledger.rules import Draft, foreign_alarm, resume_hint
-from exporter.model import FORMAT_VERSION, LIVE_LANE, Failure, LaneKind, Outcome, Package, Range, Window
+from exporter.model import (
+    FORMAT_VERSION,
+    LIVE_LANE,
+    Failure,
+    LaneKind,
+    Occasion,
+    Outcome,
+    Package,
+    Range,
+    Window,
+)
 from exporter.rendering import Renderer
 from exporter.workspace import discard
 
@@ -62,6 +73,7 @@ class Job:
     part_limit_bytes: int
     destination: Destination
     claim: str  # the one place of its names
+    key: Callable[[], bytes] | None = None  # the account's own, for pseudonyms
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +183,11 @@ class Pipeline:
         name = keys.object_name(prefix, job.account, stamp, suffix)
         folder = self._workspace.folder()
         try:
-            rendered = self._render(step.range, step.rendering, step.limit_bytes, name, folder)
+            occasion = _occasion(job, step.range, step.rendering, standing.export.sequence + 1)
+            rendered = self._render(step.range, step.rendering, step.limit_bytes, name, folder, occasion)
             if rendered.content.count == 0:
                 discard(folder)
-                return self._pass_over(job, standing.export, lane, step.range, now)
+                return self._pass_over(job, standing.export, lane, step.range, now, rendered.content.filtered)
             fixed = replace(step.range, last=rendered.last_key)
             draft = Draft(lane.id, fixed, step.rendering, rendered.final, name, stamp, rendered.content)
             plan = self._ledger.plan(standing.export, draft, rendered.bad)
@@ -226,7 +239,9 @@ class Pipeline:
         end = schedule.next_boundary(lane.watermark, job.every, job.zone)
         return end if lane.until is None else min(end, lane.until)
 
-    def _pass_over(self, job: Job, export: Export, lane: Lane, empty: Range, now: datetime) -> Moved:
+    def _pass_over(
+        self, job: Job, export: Export, lane: Lane, empty: Range, now: datetime, filtered: int
+    ) -> Moved:
         """Step 7 for an empty window, and for the empty ones right behind it, which the same seal covers."""
         if lane.kind is LaneKind.REPLAY:
             raise ExportError(
@@ -241,36 +256,33 @@ class Pipeline:
                 lane.until if quiet == lane.until else schedule.last_boundary(quiet, job.every, job.zone)
             )
             end = max(end, boundary)
-        self._ledger.advance(export, lane.id, end, empty.seal)
+        self._ledger.advance(export, lane.id, end, empty.seal, filtered)
         return Moved(end)
 
     def _render_again(self, job: Job, plan: Plan) -> Ready:
         """Step 1. The archive of an open plan: same range, settings and name, whatever changed since."""
-        rendering = self._still_possible(plan.rendering)
         folder = self._workspace.folder()
         try:
-            rendered = self._render(plan.range, rendering, None, plan.name, folder)
+            # Null for a column that the source has lost: a plan that may have landed stays.
+            there = frozenset(self._source.columns())
+            occasion = replace(_occasion(job, plan.range, plan.rendering, plan.sequence), columns=there)
+            rendered = self._render(plan.range, plan.rendering, None, plan.name, folder, occasion)
         except BaseException:
             discard(folder)
             raise
         return Ready(job, plan, _package(plan, rendered), folder)
 
-    def _still_possible(self, rendering: Rendering) -> Rendering:
-        """The same with null for a column that the source has lost: a plan that may have landed stays."""
-        if rendering.fields is None:
-            return rendering
-        there = {None, *self._source.columns()}
-        fields = {
-            name: (how, column if column in there else None)
-            for name, (how, column) in rendering.fields.items()
-        }
-        return replace(rendering, fields=fields)
-
     def _render(
-        self, range_: Range, rendering: Rendering, limit_bytes: int | None, name: str, folder: Path
+        self,
+        range_: Range,
+        rendering: Rendering,
+        limit_bytes: int | None,
+        name: str,
+        folder: Path,
+        occasion: Occasion,
     ) -> Rendered:
         """The archive; begun again if the source is lost in mid-read, as the range reads the same."""
-        form = self._compile(rendering)
+        form = self._compile(rendering, occasion)
         renderer = Renderer(form, rendering, range_.account, limit_bytes)
         for attempt in stamina.retry_context(on=SourceBusy, attempts=READINGS, wait_initial=FIRST_PAUSE_S):
             # Closed here and not when garbage is collected: until then it holds a transaction of the source.
@@ -290,9 +302,10 @@ class Pipeline:
         plan, package, destination = ready.plan, ready.package, ready.job.destination
         try:
             attempt = self._ledger.attempt(plan, package.content, destination.store)
+            journal = PlanJournal(self._ledger, plan, attempt, progress)
             receipt, outcome = None, Outcome.EXISTS
             try:
-                receipt, outcome = destination.deliver(package, progress), Outcome.SUCCEEDED
+                receipt, outcome = destination.deliver(package, journal), Outcome.SUCCEEDED
             except ObjectExists as error:
                 if not self._ledger.judge(plan, attempt):
                     alarm = foreign_alarm(destination.store, plan.name)
@@ -322,6 +335,11 @@ def _outcome_of(error: DeliveryError) -> Outcome:
 def _chained(error: Stopped, cause: Exception) -> Stopped:
     error.__cause__ = cause
     return error
+
+
+def _occasion(job: Job, range_: Range, rendering: Rendering, sequence: int) -> Occasion:
+    key = job.key() if job.key is not None and rendering.key_id else None
+    return Occasion(sequence, range_.window.end, key=key)
 
 
 def _package(plan: Plan, rendered: Rendered) -> Package:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import base64
 import errno
-import json
+from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
 from exporter.archive import ArchiveWriter, TooLargeForZip
 from exporter.errors import WorkspaceError, WrongAccount
-from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
+from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import BinaryIO
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from exporter.interfaces import Block, Format
     from exporter.model import Content, Key, Rendering
 
-LEADING_BYTES: Final = 1024
 KEPT_BYTES: Final = 1_000_000
 WHOLE_BYTES: Final = QUARANTINE_BYTES - QUARANTINE_RECORDS * LEADING_BYTES
 
@@ -169,6 +168,18 @@ class _Lines:
 
     data: bytes
     bad: tuple[tuple[int, BadRecord], ...] = ()
+    protected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one rendering has come, and what it has met on its way."""
+
+    last_key: Key | None = None
+    written_bytes: int = 0
+    late: int = 0
+    filtered: int = 0
+    protected: Counter[str] = field(default_factory=Counter)
 
 
 class Renderer:
@@ -187,60 +198,81 @@ class Renderer:
     def render(self, blocks: Iterable[Block], folder: Path, member: str) -> Rendered:
         """Write the archive of these blocks into ``folder``."""
         with _Files(folder, self._rendering, member) as files:
-            last_key, final, late = self._write(blocks, files)
-            content = files.finish(late)
-        return Rendered(files.path, content, files.bad, last_key, final)
+            come, final = _Progress(), True
+            for block in blocks:
+                if not block.belongs_to(self._account):
+                    raise WrongAccount(
+                        f"the source answered with a record of another account than '{self._account}'",
+                        hint="nothing was delivered; check the source's query and its account column",
+                    )
+                final = self._add(block, files, come)
+                if not final:
+                    break
+            content = replace(files.finish(come.late), filtered=come.filtered, protected=dict(come.protected))
+        return Rendered(files.path, content, files.bad, come.last_key, final)
 
-    def _write(self, blocks: Iterable[Block], files: _Files) -> tuple[Key | None, bool, int]:
-        last_key, late, written = None, 0, 0
-        for block in blocks:
-            if not block.belongs_to(self._account):
-                raise WrongAccount(
-                    f"the source answered with a record of another account than '{self._account}'",
-                    hint="nothing was delivered; check the source's query and its account column",
-                )
-            lines = self._encode(block)
-            taken, data = len(block), lines.data
-            if self._limit is not None and written + len(data) > self._limit:
-                taken = _fitting(block, data, self._limit - written, empty=last_key is None)
-                data = data[: _end_of_line(data, taken)]
-            if taken:
-                files.add(data, taken, [record for index, record in lines.bad if index < taken])
-                written += len(data)
-                last_key = block.key(taken - 1)
-                late += taken if block.branch is Branch.LATE else 0
-            if taken < len(block):
-                return last_key, False, late
-        return last_key, True, late
+    def _add(self, block: Block, files: _Files, come: _Progress) -> bool:
+        """Write a block's records, as many as fit; whether those are all."""
+        chosen = self._format.chosen(block)
+        kept = block if chosen is None else block.pick(chosen)
+        lines = self._encode(kept)
+        taken, passed = len(kept), len(block)
+        if self._limit is not None and come.written_bytes + len(lines.data) > self._limit:
+            room = self._limit - come.written_bytes
+            taken = _fitting(kept, lines.data, room, empty=come.written_bytes == 0)
+            if taken < len(kept):
+                lines = self._encode(kept.slice(0, taken))
+                passed = 0 if not taken else taken if chosen is None else chosen[taken - 1] + 1
+        if taken:
+            files.add(lines.data, taken, [record for _, record in lines.bad])
+            come.written_bytes += len(lines.data)
+            come.late += taken if block.branch is Branch.LATE else 0
+            come.protected.update(lines.protected)
+        if passed:
+            come.last_key = block.key(passed - 1)
+            come.filtered += passed - taken
+        return passed == len(block)
 
     def _encode(self, block: Block) -> _Lines:
+        if not len(block):
+            return _Lines(b"")
         if block.branch is Branch.UNREADABLE:
             reason = "its time cannot be read"
             bad = [(index, self._bad(block, index, reason)) for index in range(len(block))]
-            return _with_bad([b""] * len(block), bad)
+            return self._with_bad([b""] * len(block), bad)
         try:
-            data = self._format.encode(block)
+            data, protected = self._format.encode(block)
         except ValueError as error:
             return self._encode_halves(block, str(error))
         longest = self._rendering.max_record_bytes
         if len(data) <= longest:
-            return _Lines(data)
+            return _Lines(data, protected=protected)
         lines = data.split(b"\n")[:-1]
         bad = [
             (index, _bad_record(block.id(index), f"longer than {longest} bytes", line))
             for index, line in enumerate(lines)
             if len(line) > longest
         ]
-        return _with_bad(lines, bad) if bad else _Lines(data)
+        return (
+            replace(self._with_bad(lines, bad), protected=protected) if bad else _Lines(data, (), protected)
+        )
 
     def _encode_halves(self, block: Block, reason: str) -> _Lines:
         """Find the records that cannot be rendered without giving up the speed of the others."""
         if len(block) == 1:
-            return _with_bad([b""], [(0, self._bad(block, 0, reason))])
+            return self._with_bad([b""], [(0, self._bad(block, 0, reason))])
         middle = len(block) // 2
         left, right = self._encode(block.slice(0, middle)), self._encode(block.slice(middle, len(block)))
         moved = tuple((index + middle, record) for index, record in right.bad)
-        return _Lines(left.data + right.data, left.bad + moved)
+        protected = Counter(left.protected)
+        protected.update(right.protected)
+        return _Lines(left.data + right.data, left.bad + moved, protected)
+
+    def _with_bad(self, lines: list[bytes], bad: list[tuple[int, BadRecord]]) -> _Lines:
+        """Lines without their line feeds, some of which are replaced by the form that always renders."""
+        for index, record in bad:
+            lines[index] = self._format.bad_line(record)
+        return _Lines(b"".join(line + b"\n" for line in lines), tuple(bad))
 
     def _bad(self, block: Block, index: int, reason: str) -> BadRecord:
         return _bad_record(block.id(index), reason, block.raw(index))
@@ -248,21 +280,6 @@ class Renderer:
 
 def _bad_record(record_id: str, reason: str, whole: bytes) -> BadRecord:
     return BadRecord(record_id, reason, len(whole), whole[:KEPT_BYTES])
-
-
-def bad_line(record: BadRecord) -> bytes:
-    """The form that always renders, on one line: why, how long the record is, its leading bytes in base64."""
-    leading = base64.b64encode(record.body[:LEADING_BYTES]).decode()
-    form = {"id": record.id, "reason": record.reason, "length": record.length, "leading_bytes": leading}
-    # The slow encoder on purpose: it escapes whatever an id or a reason may hold, lone surrogates too.
-    return json.dumps({"bad_record": form}).encode()
-
-
-def _with_bad(lines: list[bytes], bad: list[tuple[int, BadRecord]]) -> _Lines:
-    """Lines without their line feeds, some of which are replaced by the form that always renders."""
-    for index, record in bad:
-        lines[index] = bad_line(record)
-    return _Lines(b"".join(line + b"\n" for line in lines), tuple(bad))
 
 
 def _fitting(block: Block, data: bytes, room: int, *, empty: bool) -> int:
@@ -275,14 +292,6 @@ def _fitting(block: Block, data: bytes, room: int, *, empty: bool) -> int:
         while taken < len(block) and block.key(taken - 1) == block.key(taken):
             taken += 1
     return taken
-
-
-def _end_of_line(data: bytes, number: int) -> int:
-    """How many bytes the first so many lines have."""
-    end = 0
-    for _ in range(number):
-        end = data.index(b"\n", end) + 1
-    return end
 
 
 def _storable(text: str) -> str:

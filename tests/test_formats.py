@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from exporter.columns import Layout, Roles, RowBlock, TextTimes, ValueColumn
 from exporter.formats import compile_format
-from exporter.formats.presets import PRESETS, fields_of
-from exporter.model import Branch, Rendering
+from exporter.formats.presets import PRESETS, mapping_of
+from exporter.model import Branch, Rendering, flat_mapping
 from tests.kit import reference
 from tests.kit.reference import JsonText
 
@@ -147,7 +147,7 @@ def as_read(value: Value | Instant) -> object:
 
 
 def standard() -> Rendering:
-    return Rendering("standard", fields_of("standard", COLUMNS))
+    return Rendering("standard", mapping_of("standard", COLUMNS))
 
 
 def native() -> Rendering:
@@ -190,7 +190,7 @@ def one_per_line(encoded: bytes, count: int) -> bool:
 @given(records(NAMES))
 def test_standard_equals_the_reference(rows: list[dict[str, Any]]) -> None:
     """Whatever the values, `standard` gives the bytes of the plain encoder, one record per line."""
-    encoded = compile_format(standard()).encode(block_of(NAMES, rows))
+    encoded = compile_format(standard()).encode(block_of(NAMES, rows))[0]
     assert encoded == b"".join(standard_lines(rows))
     assert one_per_line(encoded, len(rows))
 
@@ -201,7 +201,7 @@ def test_native_equals_the_reference(data: st.DataObject, extra: list[str]) -> N
     """Whatever the values and the columns' names, `native` gives the bytes of the plain encoder."""
     names = list(dict.fromkeys(["id", "time", "account", *extra]))
     rows = data.draw(records(names))
-    encoded = compile_format(native()).encode(block_of(names, rows))
+    encoded = compile_format(native()).encode(block_of(names, rows))[0]
     assert encoded == b"".join(native_lines(rows))
     assert one_per_line(encoded, len(rows))
 
@@ -210,7 +210,7 @@ def test_native_equals_the_reference(data: st.DataObject, extra: list[str]) -> N
 @given(records(NAMES))
 def test_every_line_of_native_gives_back_the_values(rows: list[dict[str, Any]]) -> None:
     """A JSON parser reads every value again, with its type and in the source's order."""
-    encoded = compile_format(native()).encode(block_of(NAMES, rows))
+    encoded = compile_format(native()).encode(block_of(NAMES, rows))[0]
     expected = [{name: reference.shown(_as_text(row[name])) for name in NAMES} for row in rows]
     assert [json.dumps(json.loads(line)) for line in encoded.splitlines()] == list(map(json.dumps, expected))
 
@@ -219,7 +219,7 @@ def test_every_line_of_native_gives_back_the_values(rows: list[dict[str, Any]]) 
 @given(records(NAMES))
 def test_every_field_of_standard_is_a_string_or_null(rows: list[dict[str, Any]]) -> None:
     """A field has one type for good, whatever the source's columns hold."""
-    for line in compile_format(standard()).encode(block_of(NAMES, rows)).splitlines():
+    for line in compile_format(standard()).encode(block_of(NAMES, rows))[0].splitlines():
         assert list(json.loads(line)) == list(PRESETS["standard"] or ())
         assert {type(value) for value in json.loads(line).values()} <= {str, type(None)}
 
@@ -231,7 +231,7 @@ def test_json_columns_stay_the_json_they_are(values: list[Value]) -> None:
     """Text of a JSON column becomes part of the line as it stands; text that is no JSON becomes a string."""
     names = ("id", "time", "account", "json")
     rows = [{"id": 1, "time": "", "account": "acme", "json": value} for value in values]
-    encoded = compile_format(native()).encode(block_of(names, rows, frozenset({"json"})))
+    encoded = compile_format(native()).encode(block_of(names, rows, frozenset({"json"})))[0]
     assert encoded == b"".join(native_lines(rows))
     assert one_per_line(encoded, len(rows))
     found = [json.dumps(json.loads(line)["json"]) for line in encoded.splitlines()]
@@ -247,7 +247,7 @@ def test_how_blocks_are_cut_changes_no_line(
     form, block = compile_format(rendering), block_of(NAMES, rows)
     cut = min(cut, len(block))
     pieces = block.slice(0, cut), block.slice(cut, len(block))
-    assert b"".join(map(form.encode, pieces)) == form.encode(block)
+    assert b"".join(form.encode(piece)[0] for piece in pieces) == form.encode(block)[0]
 
 
 @pytest.mark.parametrize(
@@ -258,26 +258,26 @@ def test_a_value_without_a_json_form_is_an_error(value: object, form: Rendering)
     """It is not repaired, and the other records of its block do not hide it."""
     row = dict.fromkeys(NAMES, "x") | {"time": "2026-11-19T04:00:00Z"}
     with pytest.raises(ValueError, match=r"JSON form|not valid UTF-8"):
-        compile_format(form).encode(block_of(NAMES, [row, row | {"text": value}, row]))
+        compile_format(form).encode(block_of(NAMES, [row, row | {"text": value}, row]))[0]
 
 
 def test_an_unreadable_time_is_an_error_for_standard() -> None:
     row = dict.fromkeys(NAMES, "x") | {"time": "yesterday"}
     with pytest.raises(ValueError, match="time is unreadable"):
-        compile_format(standard()).encode(block_of(NAMES, [row], branch=Branch.UNREADABLE))
+        compile_format(standard()).encode(block_of(NAMES, [row], branch=Branch.UNREADABLE))[0]
 
 
 def test_a_format_asks_for_the_columns_it_needs() -> None:
     """`standard` for those that fill its fields, each once; `native` for all."""
-    fields = fields_of("standard", {**COLUMNS, "action_id": None, "ip_address": "text"})
+    fields = mapping_of("standard", {**COLUMNS, "action_id": None, "ip_address": "text"})
     assert compile_format(Rendering("standard", fields)).columns == ["action", "e-mail", "id", "text", "time"]
     assert compile_format(native()).columns is None
 
 
 def test_a_role_that_no_column_fills_is_null() -> None:
-    fields = fields_of("standard", {"id": "id", "time": "time"})
+    fields = mapping_of("standard", {"id": "id", "time": "time"})
     row = {"id": 7, "time": "2026-11-19 04:00:00", "account": "acme"}
-    encoded = compile_format(Rendering("standard", fields)).encode(block_of(tuple(row), [row]))
+    encoded = compile_format(Rendering("standard", fields)).encode(block_of(tuple(row), [row]))[0]
     assert encoded == (
         b'{"Date":"2026-11-19T04:00:00.000000Z","Email":null,"Action":null,"Action ID":null,'
         b'"Description":null,"IP Address":null,"Event ID":"7"}\n'
@@ -295,18 +295,17 @@ def test_standard_has_the_six_fields_in_order_and_the_event_id() -> None:
         "text": "Ann signed in",
         "ip": "192.0.2.1",
     }
-    assert compile_format(standard()).encode(block_of(NAMES, [row])) == (
+    assert compile_format(standard()).encode(block_of(NAMES, [row]))[0] == (
         b'{"Date":"2026-11-19T04:00:00.123456Z","Email":"ann@example.com","Action":"user.login",'
         b'"Action ID":"42","Description":"Ann signed in","IP Address":"192.0.2.1","Event ID":"7"}\n'
     )
 
 
 def test_a_mapping_shows_a_value_as_it_is_where_it_says_so() -> None:
-    rendering = Rendering(
-        "custom", {"ü": ("value", "text"), "s": ("string", "text"), "t": ("instant", "time")}
-    )
+    fields = {"ü": ("value", "text"), "s": ("string", "text"), "t": ("instant", "time")}
+    rendering = Rendering("custom", flat_mapping(fields))
     row = dict.fromkeys(NAMES, "x") | {"time": "2026-11-19T04:00:00Z", "text": 1.5}
-    assert compile_format(rendering).encode(block_of(NAMES, [row])) == (
+    assert compile_format(rendering).encode(block_of(NAMES, [row]))[0] == (
         b'{"\\u00fc":1.5,"s":"1.5","t":"2026-11-19T04:00:00.000000Z"}\n'
     )
 
@@ -320,7 +319,9 @@ class ShortBlock(RowBlock):
         return {"a": ValueColumn([1, 2]), "b": ValueColumn([1])}
 
 
-@pytest.mark.parametrize("form", [native(), Rendering("custom", {"a": ("value", "a"), "b": ("value", "b")})])
+@pytest.mark.parametrize(
+    "form", [native(), Rendering("custom", flat_mapping({"a": ("value", "a"), "b": ("value", "b")}))]
+)
 def test_a_column_that_is_a_value_short_never_costs_a_record(form: Rendering) -> None:
     """It is an error of the source, not a shorter block."""
     block = ShortBlock(Branch.ON_TIME, Layout((), (), ROLES, TextTimes()), [(), ()])

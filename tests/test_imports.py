@@ -52,6 +52,7 @@ RULES: Final = (
     Rule("columns", PURE, "pure: every source makes blocks with it, so it knows none"),
     Rule("libpq", ("errors",), "source and ledger reach PostgreSQL alike, and know nothing of each other"),
     Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
+    Rule("formats.settings", ("notation.*",), "settings are read before there is a format"),
     Rule("formats*", (*SEAM, "formats.*"), "a format turns blocks into lines, from whatever source"),
     Rule(
         "sources*",
@@ -99,8 +100,23 @@ RULES: Final = (
         "it makes archives, and knows neither ledger nor store",
     ),
     Rule(
+        "journal",
+        ("ledger.rules", *VALUES),
+        "what a delivery tells is the ledger's, whatever takes the events",
+    ),
+    Rule(
         "pipeline",
-        ("rendering", "workspace", "ledger.rules", "schedule", "keys", "archive", "interfaces", *VALUES),
+        (
+            "journal",
+            "rendering",
+            "workspace",
+            "ledger.rules",
+            "schedule",
+            "keys",
+            "archive",
+            "interfaces",
+            *VALUES,
+        ),
         "the protocol is one, whatever drivers are plugged in: it sees seams alone",
     ),
     Rule("outcome", ("pipeline", *VALUES), "what came of a run is data, for whoever reports it"),
@@ -117,7 +133,7 @@ RULES: Final = (
     ),
     Rule(
         "config*",
-        ("config.*", "notation.*", "destinations.registry", "schedule", *VALUES),
+        ("config.*", "notation.*", "destinations.registry", "formats.settings", "schedule", *VALUES),
         "settings are data: they are read before there is anything to use them, and connect to nothing",
     ),
     Rule("telemetry*", ("runner", "pipeline", "telemetry.*", *VALUES), "it watches, and cannot interfere"),

@@ -21,13 +21,14 @@ from exporter import archive
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.formats import compile_format
-from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch, Rendering
-from exporter.rendering import KEPT_BYTES, LEADING_BYTES, WHOLE_BYTES, BadRecords, Renderer, bad_line
+from exporter.formats.compiled import bad_form
+from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch, Rendering
+from exporter.rendering import KEPT_BYTES, WHOLE_BYTES, BadRecords, Renderer
 from exporter.workspace import Workspace
 from tests.kit import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from io import BufferedRandom
 
     from exporter.model import Content, Key
@@ -105,10 +106,11 @@ def test_blocks_are_taken_one_by_one(tmp_path: Path) -> None:
 
     class Watched:
         columns: Sequence[str] | None = None
+        chosen, bad_line = encoded.chosen, encoded.bad_line
 
-        def encode(self, one: Any) -> bytes:  # noqa: ANN401 - whatever block
-            lines.append(encoded.encode(one))
-            return lines[-1]
+        def encode(self, one: Any) -> tuple[bytes, Mapping[str, int]]:  # noqa: ANN401 - whatever block
+            lines.append(encoded.encode(one)[0])
+            return lines[-1], {}
 
     def blocks() -> Iterator[RowBlock]:
         for number in range(5):
@@ -359,7 +361,7 @@ def test_the_quarantine_takes_an_id_that_is_not_utf_8(tmp_path: Path) -> None:
 @given(st.text(st.characters()), st.text(st.characters()), st.binary(max_size=3000))
 def test_the_bad_form_always_renders(record_id: str, reason: str, body: bytes) -> None:
     """Whatever a record holds, in ASCII and on one line, also half of a surrogate pair in its id."""
-    encoded = bad_line(BadRecord(record_id, reason, len(body), body))
+    encoded = bad_form(BadRecord(record_id, reason, len(body), body))
     assert encoded.decode("ascii").splitlines() == [encoded.decode("ascii")]
     form = bad_of(encoded)
     assert (form["id"], form["reason"], form["length"]) == (record_id, reason, len(body))

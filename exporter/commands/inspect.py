@@ -87,8 +87,8 @@ def _check_exports(app: App, jobs: Iterable[Job]) -> list[Finding]:
 def _obstacles(app: App, jobs: Iterable[Job]) -> Iterator[Finding]:
     columns, standings = set(app.source.columns()), app.ledger.standings()
     for job in jobs:
-        fields = (job.rendering.fields or {}).values()
-        missing = sorted({column for _, column in fields if column and column not in columns})
+        needed = app.columns(job)
+        missing = sorted(column for column in needed if column not in columns)
         if missing:
             message = f"the source has no column {', '.join(map(repr, missing))}"
             yield Finding(job.name, Level.ERROR, message, "correct source.columns, or choose another format")

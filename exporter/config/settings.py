@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from exporter.destinations.registry import Destination  # noqa: TC001 - pydantic reads the annotations
+from exporter.formats.settings import FilterSettings, Format, FormatChoice, ProtectSettings
 from exporter.notation.secret import Secret  # noqa: TC001 - as above
 from exporter.notation.strict import Strict
 from exporter.notation.values import (
@@ -59,6 +60,45 @@ class Columns(Strict):
     action_id: Text | None = None
     description: Text | None = None
     ip_address: Text | None = None
+    user_id: Text | None = None
+    """From here on, what single formats have a place for: `audit-exporter formats NAME` shows which."""
+    user_name: Text | None = None
+    user_agent: Text | None = None
+    outcome: Text | None = None
+    severity: Text | None = None
+    application: Text | None = None
+    protocol: Text | None = None
+    provider: Text | None = None
+    workspace: Text | None = None
+    city: Text | None = None
+    region: Text | None = None
+    country: Text | None = None
+    device: Text | None = None
+    browser: Text | None = None
+    browser_version: Text | None = None
+    first_login: Text | None = None
+    """A column, or one of `derived`, that says true of a user's first login."""
+    project: Text | None = None
+    issue: Text | None = None
+    level: Text | None = None
+    release: Text | None = None
+    environment: Text | None = None
+    transaction: Text | None = None
+    url: Text | None = None
+    exception_type: Text | None = None
+    exception_value: Text | None = None
+    tags: Text | None = None
+    details: Text | None = None
+    """The rest of the record, as JSON."""
+
+
+class DerivedSettings(Strict):
+    """A column that the source works out under the seal: whether a record is a first one."""
+
+    first_of: Text
+    """True for the first record, with one of these actions, of each value of this column in its account."""
+    actions: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+    """Compared byte by byte; other records have null."""
 
 
 class TlsSettings(Strict):
@@ -97,6 +137,8 @@ class SourceSettings(Strict):
     """Instead of a table: a SELECT that gives the columns below."""
     columns: Columns
     """Which of its columns are `id`, `time` and `account`, and which a format's fields come from."""
+    derived: dict[Text, DerivedSettings] = Field(default_factory=dict)
+    """Further columns by name: `first_login: {first_of: user_id, actions: [login]}`."""
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     """For a time column of numbers: what one of them counts, since 1970."""
     append_only: bool = False
@@ -137,8 +179,12 @@ class DefaultSettings(Strict):
     """How long after its end a window is read, up to 24h."""
     timezone: Zone = "UTC"
     """In whose midnight the windows of a day begin."""
-    format: Literal["standard", "native"] = "standard"
-    """How a record is written: `standard`, with fixed fields, or `native`, with your own columns."""
+    format: Annotated[Format, _schema_default("standard")] = FormatChoice(name="standard")
+    """How a record is written: `standard`, `native`, `ocsf`, … or a file of your own."""
+    filter: FilterSettings = Field(default_factory=FilterSettings)
+    """Which records, and which of their fields, go out; without it, all."""
+    protect: ProtectSettings = Field(default_factory=ProtectSettings)
+    """Which columns' values are dropped, masked, truncated or pseudonymised before they leave."""
     archive: Literal["zip", "gzip"] = "zip"
     """What an object is: a `zip` with one file in it, or that file as `gzip`."""
     body: Literal["ndjson", "json_array"] = "ndjson"

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter.formats.compiled import bad_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.interfaces import Block, Column
+    from exporter.model import BadRecord, Json, Occasion
 
 CONVERSIONS: Final[Mapping[str, Callable[[Column], Sequence[bytes]]]] = {
     "value": lambda column: column.json(),
@@ -25,7 +28,13 @@ CONVERSIONS: Final[Mapping[str, Callable[[Column], Sequence[bytes]]]] = {
 class MappedFormat:
     """Each output field from one source column, in the mapping's order."""
 
-    def __init__(self, fields: Mapping[str, tuple[str, str | None]]) -> None:
+    def __init__(self, mapping: Json, occasion: Occasion | None = None) -> None:
+        fields = _flat(mapping)
+        there = None if occasion is None else occasion.columns
+        if there is not None:
+            fields = {
+                name: (how, column if column in there else None) for name, (how, column) in fields.items()
+            }
         self.columns: Sequence[str] | None = sorted({column for _, column in fields.values() if column})
         self._fields = [
             (prefix, CONVERSIONS[how], column)
@@ -43,6 +52,15 @@ class MappedFormat:
             ),
         )
 
+    def bad_line(self, record: BadRecord) -> bytes:
+        """The form that always renders."""
+        return bad_form(record)
+
+
+def _flat(mapping: Any) -> dict[str, tuple[str, str | None]]:  # noqa: ANN401 - until the language is there
+    _, pairs = mapping["fields"]
+    return {name: (how, column) for name, (_, column, how) in pairs}
+
 
 class NativeFormat:
     """Every column of the source under its own name."""
@@ -53,6 +71,10 @@ class NativeFormat:
         """JSON lines; raises ValueError when a record cannot be rendered."""
         values = (column.json() for column in block.columns.values())
         return _woven(len(block), zip(_prefixes(block.columns), values, strict=True))
+
+    def bad_line(self, record: BadRecord) -> bytes:
+        """The form that always renders."""
+        return bad_form(record)
 
 
 def _prefixes(names: Iterable[str]) -> list[bytes]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from exporter.model import flat_mapping
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Fields = dict[str, tuple[str, str | None]]
+    from exporter.model import Json
+
 
 STANDARD: Final = {
     "Date": ("instant", "time"),
@@ -24,9 +27,10 @@ PRESETS: Final[Mapping[str, Mapping[str, tuple[str, str]] | None]] = {"standard"
 """By name; None is every column of the source under its own name."""
 
 
-def fields_of(preset: str, columns: Mapping[str, str | None]) -> Fields | None:
+def mapping_of(preset: str, columns: Mapping[str, str | None]) -> Json:
     """A preset's mapping with roles replaced by the columns that fill them; a role nobody fills is null."""
     mapping = PRESETS[preset]
     if mapping is None:
         return None
-    return {name: (how, columns.get(role)) for name, (how, role) in mapping.items()}
+    pairs = {name: (how, columns.get(role)) for name, (how, role) in mapping.items()}
+    return flat_mapping(pairs)

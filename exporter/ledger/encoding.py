@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.ledger.storage import RunRecord
 from exporter.model import (
     Attempt,
+    BadKind,
     BadRecord,
     Content,
     Export,
@@ -22,6 +23,7 @@ from exporter.model import (
     SealedWindow,
     Stamp,
     Window,
+    flat_mapping,
 )
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def plan_row(plan: Plan) -> Row:
         "first_window": plan.range.first,
         "after_key": plan.range.after,
         "last_key": plan.range.last,
-        "rendering": _rendering(plan.rendering),
+        "rendering": _plain(plan.rendering),
         "stamp_time": plan.stamp.time,
         "stamp_number": plan.stamp.number,
         "content": asdict(plan.content),
@@ -119,6 +121,7 @@ def plan_of(row: sa.Row[Any]) -> Plan:
         last=_key(fields.pop("last_key")),
     )
     stamp = Stamp(fields.pop("stamp_time"), fields.pop("stamp_number"))
+    fields["reached"] = _key(fields["reached"])
     fields["state"] = PlanState(fields["state"])
     fields["hashes"] = tuple(fields["hashes"])
     fields["content"] = Content(**fields["content"])
@@ -126,17 +129,13 @@ def plan_of(row: sa.Row[Any]) -> Plan:
     return Plan(range=range_, stamp=stamp, **fields)
 
 
-def _rendering(rendering: Rendering) -> Row:
-    # A list, because the order of the fields is part of the format and sorted keys would lose it.
-    fields = rendering.fields
-    triples = None if fields is None else [[name, how, column] for name, (how, column) in fields.items()]
-    return {**_plain(rendering), "fields": triples}
-
-
 def _rendering_of(value: Mapping[str, Any]) -> Rendering:
-    triples = value["fields"]
-    fields = None if triples is None else {name: (how, column) for name, how, column in triples}
-    return Rendering(**{**value, "fields": fields})
+    if "fields" not in value:
+        return Rendering(**value)
+    settings = dict(value)  # of a ledger of version 1, which knew mappings of one level alone
+    triples = settings.pop("fields")
+    flat = triples and flat_mapping({name: (how, column) for name, how, column in triples})
+    return Rendering(mapping=flat, **settings)
 
 
 def attempt_row(attempt: Attempt) -> Row:
@@ -172,7 +171,7 @@ def bad_record_row(plan_id: str, record: BadRecord) -> Row:
 
 def bad_record_of(row: sa.Row[Any]) -> BadRecord:
     """The bad record that a row of `bad_records` holds."""
-    return BadRecord(row.id, row.reason, row.length, row.body)
+    return BadRecord(row.id, row.reason, row.length, row.body, BadKind(row.kind), row.resent_at)
 
 
 def run_row(run: RunRecord) -> Row:

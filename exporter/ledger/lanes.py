@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.model import LaneKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from exporter.model import Export, Lane, Plan, Range, Seal
@@ -33,6 +34,11 @@ def closed(lane: Lane, end: datetime, seal: Seal) -> Lane:
 def at_start(lane: Lane, watermark: datetime, seal: Seal) -> Lane:
     """A lane with nothing yet of the window that begins here."""
     return replace(lane, watermark=watermark, seal=seal, open_end=None, open_seal=None, last_key=None)
+
+
+def added(before: Mapping[str, int], further: Mapping[str, int]) -> dict[str, int]:
+    """Counts by name, summed up."""
+    return {name: before.get(name, 0) + further.get(name, 0) for name in sorted({*before, *further})}
 
 
 def repeats(export: Export, lane: Lane, range_: Range) -> bool:

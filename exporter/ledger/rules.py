@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from exporter.errors import Conflict, ExportError, LedgerError, NameTaken, Stopped
 from exporter.ledger.history import delivered, note_run, note_window
-from exporter.ledger.lanes import alarm_after, closed, lane_after, repeats
+from exporter.ledger.lanes import added, alarm_after, closed, lane_after, repeats
 from exporter.model import (
     LIVE_LANE,
     Attempt,
@@ -284,22 +284,31 @@ class Ledger:
                 alarm=alarm_after(export.alarm, done),
                 delivered_at=now,
                 object_name=plan.name,
+                filtered=export.filtered + plan.content.filtered,
+                protected=added(export.protected, plan.content.protected),
             )
         )
         if plan.final and lane.kind is LaneKind.LIVE:
             note_window(rows, SealedWindow(plan.export, plan.range.window.end, plan.range.seal, now))
         return done
 
-    def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal) -> None:
-        """Step 7 for a window with nothing (more) in it: progress without a name and an object."""
+    def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal, filtered: int = 0) -> None:
+        """Step 7 for a window with nothing (more) to deliver: progress without a name and an object."""
         with self.writing(before.name) as rows:
             export, lane = self._unchanged(rows, before, lane_id)
             rows.update_lane(closed(lane, end, seal))
             rows.update_export(
-                replace(export, version=export.version + 1, tries=0, blocked_until=None, failure=None)
+                replace(
+                    export,
+                    version=export.version + 1,
+                    tries=0,
+                    blocked_until=None,
+                    failure=None,
+                    filtered=export.filtered + filtered,
+                )
             )
             if lane.kind is LaneKind.LIVE:
-                note_window(rows, SealedWindow(export.name, end, seal, self._clock()))
+                note_window(rows, SealedWindow(export.name, end, seal, self._clock(), filtered))
 
     def fail(self, name: str, message: str, hint: str) -> None:
         """Keep why an export did not get as far as an attempt, for `status`, unless an alarm stopped it."""

@@ -112,6 +112,8 @@ exports = sa.Table(
     sa.Column("failed_at", UtcTime),
     sa.Column("delivered_at", UtcTime),
     sa.Column("object_name", AnyText, nullable=False),
+    sa.Column("filtered", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("protected", JsonText, nullable=False, server_default="{}"),
 )
 
 # Two exports never deliver under the same names. A claim may be longer than PostgreSQL's B-trees take, and
@@ -166,6 +168,9 @@ plans = sa.Table(
     sa.Column("bad_not_whole", sa.BigInteger, nullable=False),
     sa.Column("delivered_at", UtcTime),
     sa.Column("hashes", JsonText, nullable=False),
+    sa.Column("reached", JsonText),
+    sa.Column("sent", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("refused", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("plans_by_sequence", "export", "sequence"),
 )
 # At most one open plan per export is the database's promise too, not only that of the rules.
@@ -198,6 +203,7 @@ windows = sa.Table(
     sa.Column("end", UtcTime, nullable=False),
     sa.Column("seal", JsonText, nullable=False),
     sa.Column("committed_at", UtcTime, nullable=False),
+    sa.Column("filtered", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("windows_by_commit", "export", "committed_at"),
 )
 
@@ -210,6 +216,8 @@ bad_records = sa.Table(
     sa.Column("reason", AnyText, nullable=False),
     sa.Column("length", sa.BigInteger, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("kind", Text, nullable=False, server_default="unrendered"),
+    sa.Column("resent_at", UtcTime),
 )
 
 runs = sa.Table(
@@ -229,7 +237,26 @@ def _first(connection: sa.Connection) -> None:
     metadata.create_all(connection)
 
 
-MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_first,)
+_SECOND_COLUMNS: Final = {
+    exports: ("filtered", "protected"),
+    plans: ("reached", "sent", "refused"),
+    windows: ("filtered",),
+    bad_records: ("kind", "resent_at"),
+}
+
+
+def _second(connection: sa.Connection) -> None:
+    """What filters, protection and events keep. A new ledger has it from the first step on."""
+    prepare = connection.dialect.identifier_preparer
+    for table, names in _SECOND_COLUMNS.items():
+        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for name in names:
+            if name not in there:
+                column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {prepare.format_table(table)} ADD COLUMN {column}")
+
+
+MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_first, _second)
 """Step n brings a ledger from version n to n + 1. A step that has shipped never changes."""
 
 VERSION: Final = len(MIGRATIONS)

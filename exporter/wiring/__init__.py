@@ -17,14 +17,14 @@ import stamina
 from exporter import config as configuration
 from exporter.config import ConfigProblem
 from exporter.errors import ConfigError, SourceError, WorkspaceError
-from exporter.formats import compile_format, presets
+from exporter.formats import compile_format
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
-from exporter.model import Rendering
 from exporter.network.guard import Guard
 from exporter.pipeline import Job, Pipeline
 from exporter.wiring.destinations import Destinations
 from exporter.wiring.ledgers import ledger_of
+from exporter.wiring.renderings import key_of, rendering_of
 from exporter.wiring.sources import SourceDriver, source_of
 from exporter.workspace import Workspace
 
@@ -97,6 +97,10 @@ class App:
     problems: tuple[ConfigProblem, ...]
     unread: ConfigProblem | None
 
+    def columns(self, job: Job) -> tuple[str, ...]:
+        """The source columns that an export asks for by name."""
+        return tuple(compile_format(job.rendering).columns or ())
+
     @contextmanager
     def pipeline(self) -> Iterator[Pipeline]:
         """The pipeline, with a workspace for as long as it is used. Raises NoWorkspace."""
@@ -158,14 +162,7 @@ def _surprise(export: ExportSettings, error: Exception) -> ConfigProblem:
 
 
 def _job(config: Config, export: ExportSettings, destinations: Destinations) -> Job:
-    columns = config.source.columns.model_dump()
-    rendering = Rendering(
-        format=export.format,
-        fields=presets.fields_of(export.format, columns),
-        archive=export.archive,
-        body=export.body,
-        max_record_bytes=export.max_record,
-    )
+    rendering = rendering_of(config, export)
     destination = destinations.make(export.destination)
     return Job(
         name=export.name,
@@ -178,6 +175,7 @@ def _job(config: Config, export: ExportSettings, destinations: Destinations) -> 
         part_limit_bytes=export.part_limit,
         destination=destination,
         claim=destination.claim(export.account),
+        key=key_of(export),
     )
 
 

@@ -130,7 +130,7 @@ def test_without_defaults_an_export_gets_the_built_in_ones(load: Callable[..., C
     (export,) = load(HEAD + f"exports: [{{account: a, {FOLDER}}}]").exports
     assert export.every == timedelta(hours=4)
     assert export.grace == timedelta(seconds=60)
-    assert (export.timezone, export.format, export.archive, export.body) == (
+    assert (export.timezone, export.format.name, export.archive, export.body) == (
         "UTC",
         "standard",
         "zip",
@@ -301,8 +301,8 @@ def test_every_mistake_of_a_refused_file_is_listed(refusal: Callable[[str], list
         (
             f"account: a\nxyz: 1\n{FOLDER}",
             (
-                "line 8: exports[0].xyz: unknown key; valid keys are every, grace, timezone, format, "
-                "archive, body, start, part_limit, max_record, account, name, destination"
+                "line 8: exports[0].xyz: unknown key; valid keys are every, grace, timezone, format, filter, "
+                "protect, archive, body, start, part_limit, max_record, account, name, destination"
             ),
         ),
         (FOLDER, "line 7: exports[0].account: missing"),
@@ -331,7 +331,7 @@ def test_every_mistake_of_a_refused_file_is_listed(refusal: Callable[[str], list
         ),
         (
             f"account: a\nformat: standart\n{FOLDER}",
-            "line 8: exports[0].format: 'standart' is not 'standard' or 'native'; did you mean 'standard'?",
+            "line 8: exports[0].format: 'standart' is no format; did you mean 'standard'?",
         ),
         (
             f"account: a\nbody: [x]\n{FOLDER}",

@@ -28,6 +28,7 @@ from exporter.model import (
     SealedWindow,
     Stamp,
     Window,
+    flat_mapping,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ CLAIM: Final = f"{STORE}/audit/acme"
 BEGIN: Final = datetime(2026, 11, 19, tzinfo=UTC)
 EVERY: Final = timedelta(hours=4)
 FAR: Final = datetime(2100, 1, 1, tzinfo=UTC)
-RENDERING: Final = Rendering("standard", {"Date": ("instant", "time"), "Email": ("string", None)})
+RENDERING: Final = Rendering(
+    "standard", flat_mapping({"Date": ("instant", "time"), "Email": ("string", None)})
+)
 BAD: Final = BadRecord("7", "its time cannot be read", 5, b"\x00\xff\n\r'")
 MAY_HAVE_LANDED: Final = {Outcome.PENDING, Outcome.SUCCEEDED, Outcome.UNKNOWN}
 

@@ -33,6 +33,7 @@ from exporter.model import (
     SealedWindow,
     Stamp,
     Window,
+    flat_mapping,
 )
 from tests.contracts.ledger import (
     BAD,
@@ -75,14 +76,22 @@ json_values = st.recursive(
 seals = st.dictionaries(json_texts, json_values, max_size=3)
 keys = st.tuples(st.none() | scalars, scalars)
 stamps = st.builds(Stamp, times, st.integers(1, 9999))
-contents = st.builds(Content, numbers, numbers, numbers, numbers, json_texts, numbers, json_texts)
+counts = st.dictionaries(json_texts, numbers, max_size=3)
+contents = st.builds(
+    Content, numbers, numbers, numbers, numbers, json_texts, numbers, json_texts, numbers, counts
+)
 renderings = st.builds(
     Rendering,
     format=json_texts,
-    fields=st.none() | st.dictionaries(json_texts, st.tuples(json_texts, st.none() | json_texts), max_size=3),
+    mapping=json_values,
     archive=json_texts,
     body=json_texts,
     max_record_bytes=numbers,
+    chosen=json_values,
+    protected=st.dictionaries(json_texts, json_texts, max_size=3),
+    key_id=json_texts,
+    mask_secrets=st.booleans(),
+    batch_bytes=numbers,
 )
 ranges = st.builds(
     Range,
@@ -114,6 +123,8 @@ exports = st.builds(
     failure=st.none() | st.builds(Failure, texts, texts, times),
     delivered_at=st.none() | times,
     object_name=texts,
+    filtered=numbers,
+    protected=counts,
 )
 lanes = st.builds(
     Lane,
@@ -311,13 +322,12 @@ def keeps_the_order_of_fields(subject: Subject) -> None:
     """The order of a rendering's fields is part of the format, and stays."""
     subject.begin()
     fields: dict[str, tuple[str, str | None]] = dict.fromkeys("zebra", ("value", None))
-    draft = replace(subject.draft(), rendering=Rendering("custom", fields))
+    draft = replace(subject.draft(), rendering=Rendering("custom", flat_mapping(fields)))
     plan = subject.ledger.plan(subject.export(), draft)
     with subject.storage.reading() as rows:
         stored = rows.plan(plan.id)
     assert stored is not None
-    assert stored.rendering.fields is not None
-    assert list(stored.rendering.fields) == list("zebra")
+    assert stored.rendering == draft.rendering
 
 
 def finds_open_plans_of_one_export_or_all(subject: Subject) -> None:

@@ -7,7 +7,7 @@ one first. They are the mistakes that somebody could make in good faith.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 from unittest import mock
 
 from exporter import keys, pipeline
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
-    from pathlib import Path
 
     from exporter.destinations.memory import StoredObject
     from exporter.interfaces import Clock
@@ -91,7 +90,10 @@ def _resume_leaves_a_gap(real: Resume, asked: Requests, name: str) -> bool:
 
 
 def _commit_first(
-    _: object, self: Pipeline, ready: Ready, progress: Callable[[int], None]
+    _: object,
+    self: Pipeline,
+    ready: Ready,
+    progress: Any,  # noqa: ANN401 - as it comes
 ) -> Delivered | None:
     try:
         attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
@@ -154,8 +156,8 @@ def _settings_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
 def _limit_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
     render = self._render
 
-    def limited(range_: Range, rendering: Rendering, _: None, name: str, folder: Path) -> Rendered:
-        return render(range_, rendering, job.part_limit_bytes, name, folder)
+    def limited(range_: Range, rendering: Rendering, _: None, *rest: Any) -> Rendered:  # noqa: ANN401 - as it comes
+        return render(range_, rendering, job.part_limit_bytes, *rest)
 
     with mock.patch.object(self, "_render", limited):
         return real(self, job, plan)

@@ -20,7 +20,7 @@ from exporter.formats import compile_format
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
-from exporter.model import LIVE_LANE, Rendering
+from exporter.model import LIVE_LANE, Rendering, flat_mapping
 from exporter.pipeline import Held, Job, Pipeline, Ready
 from exporter.sources.memory import MemorySource
 from tests.simulation.application import MAX_RECORD_BYTES, Application
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
     from exporter.workspace import Workspace
 
-MAPPED: Final = {
-    "when": ("instant", "time"),
-    "id": ("string", "id"),
-    "said": ("string", "payload"),
-    "nothing": ("string", None),
-}
+MAPPED: Final = flat_mapping(
+    {
+        "when": ("instant", "time"),
+        "id": ("string", "id"),
+        "said": ("string", "payload"),
+        "nothing": ("string", None),
+    }
+)
 STARTS: Final = (
     datetime(2026, 11, 18, 23, 30, tzinfo=UTC),
     datetime(2026, 3, 29, 0, 10, tzinfo=UTC),  # an hour before Berlin skips one
@@ -143,10 +145,10 @@ class World:
 
     def rendering(self) -> Rendering:
         """Some settings of a format and an archive."""
-        fields = self.rng.choice((None, MAPPED))
+        mapping = self.rng.choice((None, MAPPED))
         archive = self.rng.choice(("zip", "gzip"))
         body = self.rng.choice(("ndjson", "json_array"))
-        return Rendering("native" if fields is None else "own", fields, archive, body, MAX_RECORD_BYTES)
+        return Rendering("native" if mapping is None else "own", mapping, archive, body, MAX_RECORD_BYTES)
 
     def _new_id(self) -> str:
         self._ids += 1

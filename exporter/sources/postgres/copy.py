@@ -115,6 +115,10 @@ class CopyBlock:
         """A part of this block."""
         return CopyBlock(self.branch, self._layout, self._rows[start:stop])
 
+    def pick(self, indexes: Sequence[int]) -> CopyBlock:
+        """Some records of this block, in its order."""
+        return CopyBlock(self.branch, self._layout, [self._rows[index] for index in indexes])
+
     def belongs_to(self, account: str) -> bool:
         """Whether every record's account has exactly these bytes; COPY escapes equal texts alike."""
         try:
