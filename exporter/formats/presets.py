@@ -9,6 +9,7 @@ from exporter.model import flat_mapping
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.formats.settings import FormatChoice
     from exporter.model import Json
 
 
@@ -25,6 +26,15 @@ STANDARD: Final = {
 
 PRESETS: Final[Mapping[str, Mapping[str, tuple[str, str]] | None]] = {"standard": STANDARD, "native": None}
 """By name; None is every column of the source under its own name."""
+
+
+def bind(
+    choice: FormatChoice, roles: Mapping[str, str | None], envelope: Mapping[str, Json] | None = None
+) -> tuple[str, Json]:
+    """A format's name, and its mapping bound to the source's columns. Raises ConfigError."""
+    del envelope
+    name = choice.name or "standard"
+    return name, mapping_of(name, roles)
 
 
 def mapping_of(preset: str, columns: Mapping[str, str | None]) -> Json:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.destinations.events import EventSettings
 from exporter.formats import presets
-from exporter.model import Rendering
+from exporter.model import EVENTS, Rendering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
 
 def rendering_of(config: Config, export: ExportSettings) -> Rendering:
     """What the settings of an export make of its records. Raises ConfigError."""
-    columns = config.source.columns.model_dump()
-    name = export.format.name or "standard"
+    roles, destination = config.source.columns.model_dump(), export.destination
+    events = destination if isinstance(destination, EventSettings) else None
+    name, mapping = presets.bind(export.format, roles, events.envelope() if events else None)
     return Rendering(
         format=name,
-        mapping=presets.mapping_of(name, columns),
-        archive=export.archive,
+        mapping=mapping,
+        archive=EVENTS if events else export.archive,
         body=export.body,
         max_record_bytes=export.max_record,
+        batch_bytes=events.batch_bytes if events else 0,
     )
 
 

@@ -874,7 +874,7 @@ def test_the_schema_refuses_what_loading_refuses(
 
 def test_the_defaults_in_the_schema_are_written_as_people_write_them() -> None:
     properties = config.json_schema()["$defs"]["DefaultSettings"]["properties"]
-    defaults = {key: value["default"] for key, value in properties.items()}
+    defaults = {key: value["default"] for key, value in properties.items() if "default" in value}
     assert (defaults["part_limit"], defaults["max_record"]) == ("1GiB", "4MB")
     assert with_row(defaults | ROW).exports == with_row(ROW).exports
 
