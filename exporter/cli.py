@@ -87,14 +87,18 @@ def run(
         ),
     ] = None,
     budget: Budget = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on for good: sleep until a window is due, and deliver it.")
+    ] = False,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
     """Deliver everything that is due."""
     from exporter.commands import deliver
+    from exporter.commands.delivery import Options
 
-    options = deliver.Options(config, account or [], export or [], workers, budget, dry_run, json)
-    _exit(lambda: deliver.run(options, as_of))
+    options = Options(config, account or [], export or [], workers, budget, dry_run, json)
+    _exit(lambda: deliver.run(options, as_of, follow=follow))
 
 
 @app.command()
@@ -123,10 +127,11 @@ def backfill(
 ) -> None:
     """Deliver a past range of an account; the same command again goes on where it stopped."""
     from exporter.commands import deliver
+    from exporter.commands.delivery import Options
 
     def command() -> int:
         accounts, exports = deliver.one_of(account, export)
-        options = deliver.Options(config, accounts, exports, None, budget, dry_run, json)
+        options = Options(config, accounts, exports, None, budget, dry_run, json)
         return deliver.backfill(options, start, end, redeliver=redeliver, again=again)
 
     _exit(command)
@@ -145,8 +150,9 @@ def replay(
 ) -> None:
     """Deliver the content of earlier objects again, under new names."""
     from exporter.commands import deliver
+    from exporter.commands.delivery import Options
 
-    options = deliver.Options(config, [], [export], None, budget, dry_run, json)
+    options = Options(config, [], [export], None, budget, dry_run, json)
     _exit(lambda: deliver.replay(options, seq))
 
 

@@ -91,6 +91,25 @@ class Runner(Means):
                 report.unfinished.add(job.name)
 
 
+def next_due(jobs: Iterable[Job], standings: Mapping[str, Standing], now: datetime) -> datetime | None:
+    """When any of these exports has something to do, now or later; None as long as a person holds them all.
+
+    What waits for its next try after a failure waits for that.
+    """
+    moments = []
+    for job in jobs:
+        standing = standings.get(job.name)
+        if standing is None:
+            moments.append(now)
+        elif not standing.export.stopped and (standing.open_plan or not standing.export.paused):
+            window_end = standing.live.open_end or schedule.next_boundary(
+                standing.live.watermark, job.every, job.zone
+            )
+            due = now if standing.open_plan else window_end + job.grace
+            moments.append(max(due, standing.export.blocked_until or due))
+    return min(moments, default=None)
+
+
 def has_more(job: Job, standing: Standing, now: datetime, lane_id: str = LIVE_LANE) -> bool:
     """Whether a lane of an export has something to do: a plan to finish, or a window that is over."""
     if standing.open_plan is not None:

@@ -95,7 +95,7 @@ def test_a_defect_is_told_with_its_traceback_and_without_a_secret(
         raise KeyError(len(revealed))
 
     monkeypatch.setattr(S3Store, "put", broken)
-    monkeypatch.setattr("exporter.commands.deliver.Options.watched", watched)
+    monkeypatch.setattr("exporter.commands.delivery.Options.watched", watched)
     answer = secretive("run")
     assert "KeyError: 1" in answer.err
     assert (
