@@ -40,7 +40,7 @@ from tests.kit.postgres import shared_postgres
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
-FOLDERS = ("base", "job", "ledger-create", "ledger-migrate", "backfill")
+FOLDERS = ("base", "follow", "job", "ledger-create", "ledger-migrate", "backfill")
 NOT_FOR_KUBERNETES = {"kustomization.yaml", "audit-exporter.yaml"}
 RENDERED = {"name", "namespace", "image", "args", "backoffLimit", "secretName", "optional"}
 """What the kustomizations say of a manifest beyond what its file says."""
@@ -125,8 +125,9 @@ def cronjob() -> Manifest:
 
 
 def pod(folder: str = "base") -> Manifest:
-    spec: Manifest = cronjob()["jobTemplate"]["spec"] if folder == "base" else only(folder, "Job")["spec"]
-    template: Manifest = spec["template"]
+    kind = {"base": "CronJob", "follow": "Deployment"}.get(folder, "Job")
+    spec = only(folder, kind)["spec"]
+    template: Manifest = (spec["jobTemplate"]["spec"] if folder == "base" else spec)["template"]
     return template
 
 
@@ -264,7 +265,13 @@ def test_the_image_tag_is_the_version() -> None:
     assert [image["newTag"] for image in site["images"]] == [exporter.__version__]
 
 
-@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "base"])
+def test_what_follows_runs_in_the_pod_of_the_cronjob() -> None:
+    """Its arguments differ, a label by which it is found, and that it starts again whenever it ends."""
+    assert differences(pod()["spec"], pod("follow")["spec"]) == {"args", "restartPolicy"}
+    assert container("follow")["args"] == ["run", "--follow", *container()["args"][1:]]
+
+
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder not in ("base", "follow")])
 def test_a_job_runs_in_the_pod_of_the_cronjob(folder: str) -> None:
     """A job has the image, rights and volumes of the live runs; its arguments alone differ."""
     assert differences(pod(), pod(folder)) == {"args"}
@@ -417,7 +424,7 @@ def test_a_ledger_on_a_volume_outlives_its_pods_and_brings_them_together(
 ) -> None:
     """It is on a claimed volume that pods on one node can share, and such pods meet on one node."""
     manifests = rendered(folder, with_sqlite)
-    (spec,) = (one["spec"] for one in manifests if one["kind"] in {"CronJob", "Job"})
+    (spec,) = (one["spec"] for one in manifests if one["kind"] in {"CronJob", "Job", "Deployment"})
     template = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
     (mount,) = (
         mount
@@ -451,7 +458,7 @@ def test_an_identity_reaches_every_pod_and_changes_nothing_else(with_identity: P
     for before, after in zip(rendered(folder), rendered(folder, with_identity), strict=True):
         kubernetes_validate.validate(after, OLDEST_KUBERNETES, strict=True)
         expected = {"volumes", "volumeMounts", "identity/use"}
-        is_run = after["kind"] in {"CronJob", "Job"}
+        is_run = after["kind"] in {"CronJob", "Deployment", "Job"}
         assert bool(differences(before, after)) is is_run
         assert differences(before, after) <= expected
 
