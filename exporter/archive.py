@@ -36,22 +36,27 @@ class TooLargeForZip(ValueError):
     """More than a zip file can hold without zip64."""
 
 
-def suffix(kind: str) -> str:
-    """What the object names of this kind of archive (``zip`` or ``gzip``) end in."""
-    return _CONTAINERS[kind].suffix
+def suffix(kind: str, body: str = "ndjson") -> str:
+    """What the object names of this kind of archive (``zip`` or ``gzip``) with this body end in."""
+    return _CONTAINERS[kind].suffixes[_BODIES[body].is_json]
 
 
-def content_type(kind: str) -> str:
-    """The media type of this kind of archive (``zip`` or ``gzip``)."""
-    return _CONTAINERS[kind].content_type
+def content_type(kind: str, body: str = "ndjson") -> str:
+    """The media type of this kind of archive (``zip`` or ``gzip``) with this body."""
+    return _CONTAINERS[kind].content_types[_BODIES[body].is_json]
+
+
+def member_suffix(body: str) -> str:
+    """What the name of the file inside a zip ends in."""
+    return ".json" if _BODIES[body].is_json else ".log"
 
 
 class ArchiveWriter:
     """One archive in the making; leaving the context without ``finish`` removes the file.
 
-    ``kind`` is ``zip`` or ``gzip``, ``body`` is ``ndjson`` or ``json_array``; ``member`` is ASCII and
-    names the file inside a zip. Everything raises OSError when the file cannot be written, and ``finish``
-    TooLargeForZip. One thread may use it.
+    ``kind`` is ``zip`` or ``gzip``; ``body`` is ``ndjson``, ``json_array`` or ``lines`` (of text); ``member``
+    is ASCII and names the file inside a zip. Everything raises OSError when the file cannot be written, and
+    ``finish`` TooLargeForZip. One thread may use it.
     """
 
     def __init__(self, path: Path, *, kind: str, body: str, member: str) -> None:
@@ -135,8 +140,9 @@ class _Member:
 class _Container(Protocol):
     """What stands around the deflated bytes of the member."""
 
-    suffix: ClassVar[str]
-    content_type: ClassVar[str]
+    suffixes: ClassVar[tuple[str, str]]
+    """Of lines of text, and of JSON."""
+    content_types: ClassVar[tuple[str, str]]
 
     def __init__(self, member: str) -> None: ...
     def header(self) -> bytes: ...
@@ -144,8 +150,8 @@ class _Container(Protocol):
 
 
 class _Gzip:
-    suffix: ClassVar = ".jsonl.gz"
-    content_type: ClassVar = "application/x-ndjson"
+    suffixes: ClassVar = (".log.gz", ".jsonl.gz")
+    content_types: ClassVar = ("text/plain", "application/x-ndjson")
 
     def __init__(self, member: str) -> None:
         """A gzip file stays nameless: readers take the name of the object."""
@@ -159,8 +165,8 @@ class _Gzip:
 
 
 class _Zip:
-    suffix: ClassVar = ".zip"
-    content_type: ClassVar = "application/zip"
+    suffixes: ClassVar = (".zip", ".zip")
+    content_types: ClassVar = ("application/zip", "application/zip")
 
     def __init__(self, member: str) -> None:
         self._name = member.encode("ascii")
@@ -201,11 +207,15 @@ class _Zip:
 class _Body(Protocol):
     """How lines become the member's bytes."""
 
+    is_json: ClassVar[bool]
+
     def add(self, lines: bytes) -> bytes: ...
     def end(self) -> bytes: ...
 
 
 class _Ndjson:
+    is_json: ClassVar = True
+
     def add(self, lines: bytes) -> bytes:
         return lines
 
@@ -213,8 +223,16 @@ class _Ndjson:
         return b""
 
 
+class _Lines(_Ndjson):
+    """Lines of text are stored as they come, too."""
+
+    is_json: ClassVar = False
+
+
 class _JsonArray:
     """One record per line between brackets; the comma waits for the record after it."""
+
+    is_json: ClassVar = True
 
     def __init__(self) -> None:
         self._before = b"[\n"
@@ -230,7 +248,7 @@ class _JsonArray:
 
 
 _CONTAINERS: dict[str, type[_Container]] = {"zip": _Zip, "gzip": _Gzip}
-_BODIES: dict[str, type[_Body]] = {"ndjson": _Ndjson, "json_array": _JsonArray}
+_BODIES: dict[str, type[_Body]] = {"ndjson": _Ndjson, "json_array": _JsonArray, "lines": _Lines}
 
 
 def _create(path: Path) -> BufferedRandom:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from exporter.errors import ExporterError
@@ -31,7 +32,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class ObjectLine:
-    """One delivered object, as small as a list of a hundred thousand needs it."""
+    """One delivered object, as small as a list of a hundred thousand needs it.
+
+    Of events ``object`` is empty, and ``refused`` says how many are in the quarantine instead.
+    """
 
     export: str
     object: str
@@ -45,6 +49,9 @@ class ObjectLine:
     bytes: int
     content_bytes: int
     content_sha256: str
+    filtered: int = 0
+    protected: Mapping[str, int] = field(default_factory=dict)
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +64,13 @@ class Total:
     bad: int = 0
     bytes: int = 0
     last_object: str = ""
+    filtered: int = 0
+    protected: Mapping[str, int] = field(default_factory=dict)
+    refused: int = 0
 
     def __add__(self, line: ObjectLine) -> Total:
         """The same with one more object."""
+        names = {*self.protected, *line.protected}
         return Total(
             self.objects + 1,
             self.records + line.records,
@@ -67,6 +78,9 @@ class Total:
             self.bad + line.bad,
             self.bytes + line.bytes,
             line.object,
+            self.filtered + line.filtered,
+            {name: self.protected.get(name, 0) + line.protected.get(name, 0) for name in names},
+            self.refused + line.refused,
         )
 
 
@@ -120,6 +134,9 @@ class Report:
             bytes=content.archive_bytes,
             content_bytes=content.content_bytes,
             content_sha256=content.content_sha256,
+            filtered=content.filtered,
+            protected=content.protected,
+            refused=plan.refused,
         )
         self.delivered[export] = self.delivered.get(export, Total()) + line
         if list_object:

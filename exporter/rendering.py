@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 import orjson
 
 from exporter.archive import ArchiveWriter, TooLargeForZip
+from exporter.batches import Cuts, LineFile
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from exporter.interfaces import Block, Format
-    from exporter.model import Content, Key, Rendering
+    from exporter.model import Batch, Content, Key, Rendering
 
 KEPT_BYTES: Final = 1_000_000
 WHOLE_BYTES: Final = QUARANTINE_BYTES - QUARANTINE_RECORDS * LEADING_BYTES
@@ -58,6 +59,7 @@ class Rendered:
     bad: BadRecords
     last_key: Key | None
     final: bool
+    batches: tuple[Batch, ...] = ()
 
 
 class BadRecords:
@@ -120,9 +122,12 @@ class _Files:
     def __init__(self, folder: Path, rendering: Rendering, member: str) -> None:
         self.path = folder / "archive"
         self.bad = BadRecords(folder / "bad.jsonl")
+        self._cuts = Cuts(rendering.batch_bytes) if rendering.is_events else None
         with self._written():
-            self._archive = ArchiveWriter(
-                self.path, kind=rendering.archive, body=rendering.body, member=member
+            self._archive = (
+                LineFile(self.path)
+                if rendering.is_events
+                else ArchiveWriter(self.path, kind=rendering.archive, body=rendering.body, member=member)
             )
         self._both = ExitStack()
         self._both.push(self.bad)
@@ -137,10 +142,17 @@ class _Files:
         with self._written():
             self._both.__exit__(kind, failure, trace)
 
-    def add(self, lines: bytes, count: int, bad: Iterable[BadRecord]) -> None:
-        """``count`` more records, and which of them are bad."""
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """Of events, once they are finished: how they go out."""
+        return self._cuts.finish() if self._cuts else ()
+
+    def add(self, lines: bytes, records: Block, bad: Iterable[BadRecord]) -> None:
+        """The lines of some more records, and which of them are bad."""
+        if self._cuts:
+            self._cuts.add(lines, records)
         with self._written():
-            self._archive.write(lines, count)
+            self._archive.write(lines, len(records))
             for record in bad:
                 self.bad.add(record)
 
@@ -209,7 +221,7 @@ class Renderer:
                 if not final:
                     break
             content = replace(files.finish(come.late), filtered=come.filtered, protected=dict(come.protected))
-        return Rendered(files.path, content, files.bad, come.last_key, final)
+        return Rendered(files.path, content, files.bad, come.last_key, final, files.batches)
 
     def _add(self, block: Block, files: _Files, come: _Progress) -> bool:
         """Write a block's records, as many as fit; whether those are all."""
@@ -221,10 +233,11 @@ class Renderer:
             room = self._limit - come.written_bytes
             taken = _fitting(kept, lines.data, room, empty=come.written_bytes == 0)
             if taken < len(kept):
-                lines = self._encode(kept.slice(0, taken))
-                passed = 0 if not taken else taken if chosen is None else chosen[taken - 1] + 1
+                kept = kept.slice(0, taken)
+                lines = self._encode(kept)
+                passed = _end_of_key(block, chosen[taken - 1] if chosen else taken - 1) if taken else 0
         if taken:
-            files.add(lines.data, taken, [record for _, record in lines.bad])
+            files.add(lines.data, kept, [record for _, record in lines.bad])
             come.written_bytes += len(lines.data)
             come.late += taken if block.branch is Branch.LATE else 0
             come.protected.update(lines.protected)
@@ -292,6 +305,14 @@ def _fitting(block: Block, data: bytes, room: int, *, empty: bool) -> int:
         while taken < len(block) and block.key(taken - 1) == block.key(taken):
             taken += 1
     return taken
+
+
+def _end_of_key(block: Block, index: int) -> int:
+    """Behind the records of this one's key: the next part begins at another, and would count none of them."""
+    end = index + 1
+    while end < len(block) and block.key(end) == block.key(index):
+        end += 1
+    return end
 
 
 def _storable(text: str) -> str:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import archive
-from exporter.archive import ArchiveWriter, TooLargeForZip, content_type, suffix
+from exporter.archive import ArchiveWriter, TooLargeForZip, content_type, member_suffix, suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -154,6 +154,15 @@ def test_a_gzip_header_holds_no_time_and_no_name(tmp_path: Path) -> None:
 def test_each_kind_of_archive_has_its_suffix_and_media_type() -> None:
     assert [suffix(kind) for kind in KINDS] == [".zip", ".jsonl.gz"]
     assert [content_type(kind) for kind in KINDS] == ["application/zip", "application/x-ndjson"]
+
+
+def test_lines_of_text_are_stored_as_they_come_and_never_called_json(tmp_path: Path) -> None:
+    """A reader goes by the name, and would give up at the first line."""
+    write(tmp_path / "file", [b"CEF:0|a\n", b"CEF:0|b\n"], kind="gzip", body="lines")
+    assert read(tmp_path / "file", "gzip") == b"CEF:0|a\nCEF:0|b\n"
+    assert [suffix(kind, "lines") for kind in KINDS] == [".zip", ".log.gz"]
+    assert [content_type(kind, "lines") for kind in KINDS] == ["application/zip", "text/plain"]
+    assert [member_suffix(body) for body in (*BODIES, "lines")] == [".json", ".json", ".log"]
 
 
 def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from exporter.keys import (
 from exporter.model import Stamp
 
 AT = datetime(2026, 11, 19, 4, tzinfo=UTC)
-SUFFIXES = [".zip", ".jsonl.gz"]
+SUFFIXES = [".zip", ".jsonl.gz", ".log.gz"]
 
 
 def decode_account(encoded: str) -> str:
@@ -143,9 +143,12 @@ def test_every_object_lies_directly_in_its_account_folder(account: str, number: 
 
 
 @given(account=accounts, number=st.integers(1, 9999), suffix=st.sampled_from(SUFFIXES))
-def test_a_member_is_called_like_its_object_but_ends_in_json(account: str, number: int, suffix: str) -> None:
+def test_a_member_is_called_like_its_object_but_ends_in_its_own_way(
+    account: str, number: int, suffix: str
+) -> None:
     name = object_name("a/b", account, Stamp(AT, number), suffix)
     assert member_name(name) == name.rpartition("/")[2].removesuffix(suffix) + ".json"
+    assert member_name(name, ".log") == name.rpartition("/")[2].removesuffix(suffix) + ".log"
 
 
 def test_a_member_of_an_account_that_ends_like_a_suffix_keeps_the_account() -> None:
@@ -186,7 +189,7 @@ def test_names_grow_through_ten_thousand_objects_of_one_second_and_beyond() -> N
         stamp = next_stamp(AT, stamp)
         names.append(object_name("", "acme", stamp, suffix))
     assert names == sorted(set(names))
-    assert stamp == Stamp(AT + timedelta(seconds=1), 4)
+    assert stamp == Stamp(AT + timedelta(seconds=1), 7)
 
 
 @given(wanted=times)

@@ -674,7 +674,12 @@ def value(line: bytes | str) -> Any:  # noqa: ANN401 (any JSON value)
 def there_and_back(folder: Path, files: Sequence[Path]) -> None:
     """Every record of the files is delivered once, in its account, with exactly its values."""
     audit_exporter("init", folder, "--records", *files)
-    audit_exporter("run", "-c", folder / "audit-exporter.yaml")
+    config = folder / "audit-exporter.yaml"
+    as_they_are = "defaults:\n  protect: {secrets: false} # some of these records hold tokens\n"
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("defaults:\n", as_they_are), encoding="utf-8"
+    )
+    audit_exporter("run", "-c", config)
     back = [value(line) for line in delivered(folder / "out")]
     # Their representations: equal numbers written differently, or keys in another order, are not the same.
     came = Counter((record["account_id"], repr(record["original"])) for record in back)

@@ -1,6 +1,6 @@
 """The configuration: what a file may say, how it is read, and what a person is told of a mistake in it.
 
-``reading`` goes from a file to settings, with the help of ``yaml_lines`` and ``mistakes``; ``settings``
+``reading`` goes from a file to settings, with the help of ``mistakes``; ``settings``
 says what there may be, and leaves a destination's settings to its driver. Only ``reading`` touches the
 environment. It must not connect to anything.
 """

@@ -5,23 +5,23 @@ It must not quote a value that could be a secret.
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from exporter.config.yaml_lines import Broken
 from exporter.destinations.registry import DESTINATIONS
 from exporter.notation.values import must_be, shown
+from exporter.notation.wording import did_you_mean, key_shown, near
+from exporter.notation.yaml_lines import Broken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pydantic_core import ErrorDetails
 
-    from exporter.config.yaml_lines import Loc
     from exporter.notation.surroundings import Surroundings
+    from exporter.notation.yaml_lines import Loc
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -50,7 +50,7 @@ def checked(model: type[Model], data: object, around: Surroundings) -> Model | l
 
 def _mistakes(model: type[BaseModel], errors: list[ErrorDetails]) -> Iterator[tuple[Loc, str]]:
     meant = {
-        error["loc"]: _near(str(error["loc"][-1]), _keys(model, error["loc"]))
+        error["loc"]: near(str(error["loc"][-1]), _keys(model, error["loc"]))
         for error in errors
         if error["type"] == "extra_forbidden"
     }
@@ -65,7 +65,7 @@ def _mistakes(model: type[BaseModel], errors: list[ErrorDetails]) -> Iterator[tu
             sentence = value.sentence
         elif kind == "extra_forbidden":
             keys = ", ".join(_keys(model, loc))
-            sentence = f"unknown key; {_did_you_mean(meant[loc]) or f'valid keys are {keys}'}"
+            sentence = f"unknown key; {did_you_mean(meant[loc]) or f'valid keys are {keys}'}"
         else:
             sentence = _sentence(error, value)
         yield _without_type(loc), sentence
@@ -84,12 +84,12 @@ def _sentence(error: ErrorDetails, value: object) -> str:
     wanted = _either(choices)
     if not isinstance(value, str):
         return must_be(wanted, value)
-    return "; ".join(filter(None, (f"{shown(value)} is not {wanted}", _did_you_mean(_near(value, choices)))))
+    return "; ".join(filter(None, (f"{shown(value)} is not {wanted}", did_you_mean(near(value, choices)))))
 
 
 def _no_type(destination: Iterable[str]) -> str:
     """What to say about a destination without a type; a key close to that is what was meant."""
-    wrong = _near("type", destination)
+    wrong = near("type", destination)
     return f"missing; {key_shown(wrong)} is not a key" if wrong else f"missing; it is {_either(DESTINATIONS)}"
 
 
@@ -108,17 +108,3 @@ def _keys(model: type[BaseModel], loc: Loc) -> list[str]:
 def _without_type(loc: Loc) -> Loc:
     """The way to a setting through the file: pydantic's goes through the type of a destination."""
     return loc[:1] + loc[2:] if loc[:1] == ("destination",) else loc
-
-
-def _near(word: str, choices: Iterable[str]) -> str:
-    plain = word[:80].lower().replace("-", "_")
-    return next(iter(difflib.get_close_matches(plain, list(choices), n=1)), "")
-
-
-def _did_you_mean(word: str) -> str:
-    return f"did you mean '{word}'?" if word else ""
-
-
-def key_shown(key: str) -> str:
-    """A key as it may stand in a message."""
-    return key if re.fullmatch(r"[\w-]{1,80}", key) else shown(key)

@@ -14,17 +14,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.config.mistakes import checked, key_shown
-from exporter.config.settings import ExportSettings, FileSettings, LedgerSettings, SourceSettings
-from exporter.config.yaml_lines import HINT, line_of, read_yaml
+from exporter.config.mistakes import checked
+from exporter.config.settings import (
+    DefaultSettings,
+    ExportSettings,
+    FileSettings,
+    LedgerSettings,
+    SourceSettings,
+)
 from exporter.errors import ConfigError
 from exporter.notation.surroundings import Surroundings
 from exporter.notation.values import shown
+from exporter.notation.wording import dotted
+from exporter.notation.yaml_lines import line_of, read_yaml
+from exporter.siem.consumers import filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from exporter.config.yaml_lines import Loc
+    from exporter.notation.yaml_lines import Loc
+
+HINT = "correct the configuration; `audit-exporter schema` describes all of it"
 
 _VARIABLE = "AUDIT_EXPORTER_CONFIG"
 _FILE_NAME = "audit-exporter.yaml"
@@ -82,7 +92,7 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
     environ = os.environ if environ is None else environ
     file = find(path, environ)
     around = Surroundings(file.parent.absolute(), environ)
-    content = read_yaml(file)
+    content = read_yaml(file, HINT)
     whole = _Place(str(file), content)
     head = checked(FileSettings, content, around)
     usable = content if isinstance(content, dict) else {}
@@ -100,7 +110,7 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
         problems=tuple(exports.problems),
         workspace=head.workspace,
         allowed_hosts=head.network.allow,
-        defaults=exports.defaults,
+        defaults=replace(exports.defaults, values=_settled(exports.defaults.values, head.defaults)),
         exports_query=head.exports_from.query,
         rows_folder=head.exports_from.folder,
     )
@@ -150,18 +160,12 @@ class _Place:
     def say(self, mistakes: list[tuple[Loc, str]]) -> list[str]:
         """One line for a person about each mistake."""
         return [
-            ": ".join(filter(None, (self._at(loc), _dotted(self.loc + loc), text))) for loc, text in mistakes
+            ": ".join(filter(None, (self._at(loc), dotted(self.loc + loc), text))) for loc, text in mistakes
         ]
 
     def _at(self, loc: Loc) -> str:
         line = line_of(self.content, self.loc + loc)
         return f"{self.file}, line {line}" if line else self.file
-
-
-def _dotted(loc: Loc) -> str:
-    """The path to a setting as people write it: exports[3].destination.bucket."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{key_shown(part)}" for part in loc)
-    return "".join(parts).removeprefix(".")
 
 
 class _Exports:
@@ -185,7 +189,7 @@ class _Exports:
     def add_file(self, file: Path) -> None:
         """Add the export, or the list of exports, that a file holds."""
         try:
-            content = read_yaml(file)
+            content = read_yaml(file, HINT)
         except ConfigError as error:
             self.set_aside(str(file), [error.message])
             return
@@ -208,7 +212,9 @@ class _Exports:
             mistakes.append(_taken(data, name, self._places[name]))
         elif name:
             self._places[name] = str(place)
-        whole = {**self.defaults.values, **data} if isinstance(data, dict) else data
+        whole: object = data
+        if isinstance(data, dict):
+            whole = _over(self.defaults.values, data)
         export = checked(ExportSettings, whole, self.defaults.around)
         if not isinstance(export, ExportSettings):
             mistakes += export
@@ -217,7 +223,32 @@ class _Exports:
         if mistakes:
             account = data.get("account") if isinstance(data, dict) else None
             known = account if isinstance(account, str) else ""
-            self.set_aside(name or _dotted(place.loc) or place.file, place.say(mistakes), known)
+            self.set_aside(name or dotted(place.loc) or place.file, place.say(mistakes), known)
+
+
+def _over(defaults: Mapping[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """An export's settings over the defaults; each level with what its own `siem` stands for.
+
+    Protection adds up: an export may protect a column in another way, but not give up what all have.
+    """
+    whole = {**filled(defaults), **filled(data)}
+    common, own = defaults.get("protect"), data.get("protect")
+    if isinstance(common, dict) and isinstance(own, dict):
+        whole["protect"] = {**common, **own}
+        shared, further = common.get("columns"), own.get("columns")
+        if isinstance(shared, dict) and isinstance(further, dict):
+            whole["protect"]["columns"] = {**shared, **further}
+    return whole
+
+
+def _settled(values: Mapping[str, Any], defaults: DefaultSettings) -> dict[str, Any]:
+    """Defaults for settings that may name no file and no variable: those that do so are the operator's."""
+    settled = dict(values)
+    if "format" in values:
+        settled["format"] = defaults.format
+    if "protect" in values:
+        settled["protect"] = {name: value for name, value in defaults.protect if value is not None}
+    return settled
 
 
 def _named(folder: Path, patterns: Iterable[str]) -> Iterable[Path]:

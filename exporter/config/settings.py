@@ -28,6 +28,7 @@ from exporter.notation.values import (
     up_to,
 )
 from exporter.schedule import check_every
+from exporter.siem.consumers import Siem, filled
 
 
 def _checked_every(every: timedelta) -> timedelta:
@@ -98,7 +99,7 @@ class DerivedSettings(Strict):
     first_of: Text
     """True for the first record, with one of these actions, of each value of this column in its account."""
     actions: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
-    """Compared byte by byte; other records have null."""
+    """Compared byte by byte; other records have null, and so has one without a readable time."""
 
 
 class TlsSettings(Strict):
@@ -159,6 +160,13 @@ class SourceSettings(Strict):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _actions_to_derive_from(self) -> Self:
+        if self.derived and self.columns.action is None:
+            message = f"derived.{next(iter(self.derived))} goes by `columns.action`, which is not set"
+            raise ValueError(message)
+        return self
+
 
 class LedgerSettings(Strict):
     """The database of the exports, watermarks, plans and attempts."""
@@ -185,6 +193,8 @@ class DefaultSettings(Strict):
     """Which records, and which of their fields, go out; without it, all."""
     protect: ProtectSettings = Field(default_factory=ProtectSettings)
     """Which columns' values are dropped, masked, truncated or pseudonymised before they leave."""
+    siem: Siem | None = None
+    """What reads it: chooses `archive`, `body` and `max_record`, where these do not say otherwise."""
     archive: Literal["zip", "gzip"] = "zip"
     """What an object is: a `zip` with one file in it, or that file as `gzip`."""
     body: Literal["ndjson", "json_array"] = "ndjson"
@@ -195,6 +205,11 @@ class DefaultSettings(Strict):
     """Bytes of JSON after which a window goes on in a further object, up to 3GiB."""
     max_record: Annotated[Bytes, up_to(GIB), _schema_default("4MB")] = 4_000_000
     """Bytes of JSON above which a record goes out as a bad one, up to 1GiB."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_its_reader_wants(cls, settings: object) -> object:
+        return filled(settings) if isinstance(settings, dict) else settings
 
 
 class ExportSettings(DefaultSettings):

@@ -1,4 +1,4 @@
-"""Mappings compiled into column-wise encoders: a block goes in, JSON lines come out.
+"""Mappings compiled into column-wise encoders: a block goes in, lines come out.
 
 Whole columns become fragments and are woven together once per block; no Python code runs per record.
 """
@@ -6,88 +6,114 @@ Whole columns become fragments and are woven together once per block; no Python 
 from __future__ import annotations
 
 import json
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from exporter.formats.compiled import bad_form
+from exporter.formats.conversions import epoch_of
+from exporter.formats.expressions import Compiler, members, pieces_of
+from exporter.formats.lines import Quoted, bad_trees, envelope_style, line_of
+from exporter.formats.nodes import BlockView, woven
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from exporter.interfaces import Block, Column
+    from exporter.formats.nodes import Node, Piece
+    from exporter.interfaces import Block
     from exporter.model import BadRecord, Json, Occasion
 
-CONVERSIONS: Final[Mapping[str, Callable[[Column], Sequence[bytes]]]] = {
-    "value": lambda column: column.json(),
-    "string": lambda column: column.strings(),
-    "instant": lambda column: column.instants(),
-}
-"""How one column's values become JSON, by the name that a mapping uses."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COMPILED = 32  # formats are few, and the plans that are made of them many
+_NATIVE: Json = {"line": "json", "nulls": "keep", "fields": ["all"]}
 
 
 class MappedFormat:
-    """Each output field from one source column, in the mapping's order."""
+    """A format as a plan keeps it, in the bound form that `binding` describes."""
+
+    columns: Sequence[str] | None
+    """The source columns it needs; None is all of them."""
 
     def __init__(self, mapping: Json, occasion: Occasion | None = None) -> None:
-        fields = _flat(mapping)
         there = None if occasion is None else occasion.columns
-        if there is not None:
-            fields = {
-                name: (how, column if column in there else None) for name, (how, column) in fields.items()
-            }
-        self.columns: Sequence[str] | None = sorted({column for _, column in fields.values() if column})
-        self._fields = [
-            (prefix, CONVERSIONS[how], column)
-            for prefix, (how, column) in zip(_prefixes(fields), fields.values(), strict=True)
-        ]
+        self._mapping: Any = mapping
+        self._sequence = 0 if occasion is None else occasion.sequence
+        self._window_end = _EPOCH if occasion is None else occasion.window_end
+        self._pieces, self.columns = _compiled(json.dumps(mapping), there)
 
     def encode(self, block: Block) -> bytes:
-        """JSON lines; raises ValueError when a record cannot be rendered."""
-        columns, count = block.columns, len(block)
-        return _woven(
-            count,
-            (
-                (prefix, repeat(b"null", count) if column is None else convert(columns[column]))
-                for prefix, convert, column in self._fields
-            ),
-        )
+        """Lines; raises ValueError when a record cannot be rendered."""
+        return b"".join(chain.from_iterable(woven(BlockView(block, self._sequence), self._pieces)))
 
     def bad_line(self, record: BadRecord) -> bytes:
-        """The form that always renders."""
-        return bad_form(record)
+        """The form that always renders, as this format's lines are; in an envelope, at the window's end."""
+        mapping = self._mapping
+        kind, header = mapping["line"], mapping.get("header") or []
+        header, fields = bad_trees(kind, header, record.id, record.reason, bad_form(record))
+        bad = {**mapping, "header": header, "fields": fields, "envelope": self._envelope_of(record)}
+        pieces, _ = _pieces(bad, frozenset())
+        return b"".join(chain.from_iterable(woven(_Nobody(self._sequence), pieces))).removesuffix(b"\n")
+
+    def _envelope_of(self, bad: BadRecord) -> Any:  # noqa: ANN401 - trees
+        """The envelope of a record of which nothing can be told but its id."""
+        around = self._mapping.get("envelope")
+        if around is None:
+            return None
+        entries = dict(around)
+        if "time" in entries:
+            since = (self._window_end - _EPOCH) // timedelta(seconds=1)
+            digits = b"%06d" % self._window_end.microsecond
+            entries["time"] = ["const", epoch_of(since, digits).decode()]
+        if entries.get("fields", [""])[0] == "object":
+            told = dict(entries["fields"][1]) | {"event_id": ["const", json.dumps(bad.id)]}
+            entries["fields"] = ["object", list(told.items())]
+        return list(entries.items())
 
 
-def _flat(mapping: Any) -> dict[str, tuple[str, str | None]]:  # noqa: ANN401 - until the language is there
-    _, pairs = mapping["fields"]
-    return {name: (how, column) for name, (_, column, how) in pairs}
-
-
-class NativeFormat:
+class NativeFormat(MappedFormat):
     """Every column of the source under its own name."""
 
-    columns: Sequence[str] | None = None
-
-    def encode(self, block: Block) -> bytes:
-        """JSON lines; raises ValueError when a record cannot be rendered."""
-        values = (column.json() for column in block.columns.values())
-        return _woven(len(block), zip(_prefixes(block.columns), values, strict=True))
-
-    def bad_line(self, record: BadRecord) -> bytes:
-        """The form that always renders."""
-        return bad_form(record)
+    def __init__(self, occasion: Occasion | None = None) -> None:
+        super().__init__(_NATIVE, occasion)
 
 
-def _prefixes(names: Iterable[str]) -> list[bytes]:
-    """What stands before each field's value, such as `{"first":` and `,"second":`."""
-    # ASCII alone, so that no name can bring a line separator of Unicode into a line.
-    quoted = [json.dumps(name).encode() for name in names]
-    return [(b"," if index else b"{") + name + b":" for index, name in enumerate(quoted)]
+@lru_cache(maxsize=_COMPILED)
+def _compiled(mapping: str, there: frozenset[str] | None) -> tuple[Sequence[Piece], Sequence[str] | None]:
+    """What a line is woven of, and which columns it needs, None for all."""
+    return _pieces(json.loads(mapping), there)
 
 
-def _woven(count: int, parts: Iterable[tuple[bytes, Iterable[bytes]]]) -> bytes:
-    """Fragments column by column, joined row by row."""
-    columns: list[Iterable[bytes]] = []
-    for prefix, fragments in parts:
-        columns += (repeat(prefix, count), fragments)
-    # Strict, because a column one value short would otherwise cost a record in silence.
-    return b"".join(chain.from_iterable(zip(*columns, repeat(b"}\n", count), strict=True)))
+def _pieces(
+    mapping: Mapping[str, Any], there: frozenset[str] | None
+) -> tuple[Sequence[Piece], Sequence[str] | None]:
+    shared, is_json = mapping.get("shared") or [], mapping["line"] == "json"
+    keeps_nulls = is_json and mapping["nulls"] == "keep"
+    inside = Compiler(shared, there, keeps_nulls=keeps_nulls, writes_json=is_json)
+    around = Compiler(shared, there, keeps_nulls=False)
+    whole = line_of(mapping["line"], mapping.get("header") or [], mapping["fields"], inside)
+    if mapping.get("envelope") is not None:
+        around.event = whole if is_json else Quoted(whole)
+        style = envelope_style()
+        entries = [(style.label(name), around.value(tree)) for name, tree in mapping["envelope"]]
+        whole = members(entries, style)
+    needs_all = inside.needs_all or around.needs_all
+    return [*pieces_of(whole), b"\n"], None if needs_all else sorted(inside.columns | around.columns)
+
+
+class _Nobody:
+    """One record without a column."""
+
+    count = 1
+    names: Sequence[str] = ()
+
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence
+
+    def column(self, name: str, conversions: tuple[str, ...]) -> Sequence[bytes]:
+        """There is none: what is compiled for a source that has no column asks for none."""
+        raise KeyError(name, conversions)
+
+    def of(self, node: Node) -> Sequence[bytes]:
+        """What an expression gives."""
+        return node.fragments(self)

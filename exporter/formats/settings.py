@@ -88,3 +88,11 @@ class ProtectSettings(Strict):
     """What pseudonyms are made with, 16 bytes or more; each account gets a key of its own from it."""
     secrets: bool = True
     """Mask what looks like an API key or a token, wherever it stands."""
+
+    @model_validator(mode="after")
+    def _key_for_pseudonyms(self) -> ProtectSettings:
+        name = next((name for name, how in self.columns.items() if how == "pseudonymise"), None)
+        if name is not None and self.key is None:
+            message = f"needs a `key` to pseudonymise {shown(name)}: `key: {{env: NAME}}`"
+            raise ValueError(message)
+        return self

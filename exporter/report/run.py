@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from exporter.outcome import NOT_ALL
 from exporter.report.console import shown
+from exporter.report.counts import number, withheld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from exporter.config import ConfigProblem
-    from exporter.outcome import ObjectLine, Report
+    from exporter.outcome import ObjectLine, Report, Total
 
 SHOWN: Final = 40
 """Lines of a table that a person still reads; `status` and `--json` have them all."""
@@ -63,8 +65,10 @@ def show(
     if report.delivered:
         console.print(_objects(report) if dry_run else _totals(console, report))
         verb = "would be delivered" if dry_run else "delivered"
-        objects, records = _number(report.objects, "object"), _number(report.records, "record")
+        objects, records = number(report.objects, "object"), number(report.records, "record")
         console.print(f"{objects} with {records} {verb}.")
+        for name, total in sorted(report.delivered.items())[:SHOWN]:
+            _show_withheld(console, name, total)
     elif not (report.error or report.failing or report.unfinished or problems):
         console.print(shown(idle) or ("Nothing would be delivered." if dry_run else "Nothing was due."))
     for name, error in sorted(report.failing.items()):
@@ -81,7 +85,7 @@ def show(
             if requested
             else "the next run goes on where this one stopped"
         )
-        console.print(f"{_number(len(left), 'export')} still {have} work; {on}.")
+        console.print(f"{number(len(left), 'export')} still {have} work; {on}.")
 
 
 def _say(console: Console, what: str, message: str, hint: str) -> None:
@@ -90,8 +94,14 @@ def _say(console: Console, what: str, message: str, hint: str) -> None:
         console.print(f"  {shown(hint)}")
 
 
-def _number(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+def _show_withheld(console: Console, export: str, total: Total) -> None:
+    """What of an export did not leave, or not as it was."""
+    if said := withheld(total.filtered, total.protected):
+        console.print(f"{shown(export)}: {shown(said)}.")
+    if total.refused:
+        events = number(total.refused, "event")
+        see = shown(f"audit-exporter ledger bad-records --export {shlex.quote(export)}")
+        console.print(f"{shown(export)}: {events} refused; see: {see}")
 
 
 def _totals(console: Console, report: Report) -> Table:
@@ -123,9 +133,10 @@ def _objects(report: Report) -> Table:
     for heading in ("Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in report.lines[:SHOWN]:
-        table.add_row(shown(line.object), *_numbers([line]))
+        what = line.object or f"{line.export}, delivery {line.sequence:,}"  # events have no name
+        table.add_row(shown(what), *_numbers([line]))
     if rest := report.lines[SHOWN:]:
-        table.add_row(f"and {_number(len(rest), 'more object')}", *_numbers(rest))
+        table.add_row(f"and {number(len(rest), 'more object')}", *_numbers(rest))
     return table
 
 

@@ -6,7 +6,7 @@ It must not ask the source or a destination: what the ledger remembers can alway
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -15,6 +15,7 @@ from exporter import schedule
 from exporter.ledger.rules import resume_hint
 from exporter.model import LIVE_LANE, LaneKind
 from exporter.report.console import shown
+from exporter.report.counts import number, withheld
 from exporter.runner import has_more
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from exporter.config import ConfigProblem
     from exporter.ledger.rules import Standing
     from exporter.ledger.storage import RunRecord
-    from exporter.model import Lane
+    from exporter.model import Lane, Plan
     from exporter.pipeline import Job
 
 
@@ -55,6 +56,9 @@ class Row:
     error_at: datetime | None = None
     alarm: str = ""  # what else a person has to look at, a line each; deliveries go on
     what_to_do: str = ""
+    filtered: int = 0  # records that its filter left out, since its begin
+    protected: Mapping[str, int] = field(default_factory=dict)  # values, by what was done, since its begin
+    waiting: int = 0  # events that its destination refused and nobody has sent again
 
 
 def rows(
@@ -124,7 +128,7 @@ def _known(standing: Standing) -> Row:
         delivered_at=export.delivered_at,
         last_object=export.object_name,
         sequence=export.sequence,
-        open_plan=plan.name if plan else "",
+        open_plan=_plan(plan) if plan else "",
         open_since=plan.created_at if plan else None,
         attempts=export.tries,
         retry_at=export.blocked_until,
@@ -132,7 +136,15 @@ def _known(standing: Standing) -> Row:
         error=export.stopped or (failure.message if failure else ""),
         error_at=failure.at if failure else None,
         alarm=export.alarm,
+        filtered=export.filtered,
+        protected=export.protected,
+        waiting=standing.waiting,
     )
+
+
+def _plan(plan: Plan) -> str:
+    """The name of a plan's object; of events, how far they are in."""
+    return plan.name or f"{plan.sent:,} of {number(plan.content.count, 'event')} sent"
 
 
 def _state(job: Job, standing: Standing, now: datetime) -> tuple[str, str]:
@@ -170,6 +182,7 @@ def show(console: Console, found: list[Row], last_run: RunRecord | None) -> None
     console.print(table)
     for row in found:
         _show_attention(console, row)
+        _show_withheld(console, row)
     if last_run is not None and last_run.error:
         console.print(f"\nThe last run, {_time(last_run.started_at)}, stopped: {shown(last_run.error)}")
         _show_what_to_do(console, last_run.hint)
@@ -196,6 +209,15 @@ def _show_attention(console: Console, row: Row) -> None:
     _show_what_to_do(console, row.what_to_do)
 
 
+def _show_withheld(console: Console, row: Row) -> None:
+    """What of an export did not leave, or not as it was."""
+    if said := withheld(row.filtered, row.protected):
+        console.print(f"\n[bold]{shown(row.export)}[/]: {shown(said)}")
+    if row.waiting:
+        console.print(f"\n[bold]{shown(row.export)}[/]: {number(row.waiting, 'event')} refused and kept")
+        console.print(f"  what to do: audit-exporter resend --export {shown(shlex.quote(row.export))}")
+
+
 def _request(lane: Lane) -> str:
     """An unfinished request as the command that finishes it."""
     name = shlex.quote(lane.export)
@@ -211,11 +233,11 @@ def _request(lane: Lane) -> str:
 def _spans(numbers: tuple[int, ...]) -> str:
     """Sequence numbers as `--seq` takes them: neighbours as one span."""
     spans: list[list[int]] = []
-    for number in numbers:
-        if spans and spans[-1][-1] + 1 == number:
-            spans[-1][1:] = [number]
+    for one in numbers:
+        if spans and spans[-1][-1] + 1 == one:
+            spans[-1][1:] = [one]
         else:
-            spans.append([number])
+            spans.append([one])
     return ",".join("..".join(map(str, span)) for span in spans)
 
 

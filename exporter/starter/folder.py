@@ -249,7 +249,7 @@ defaults:
   every: 4h # one file for every four hours, on the account's own clock
   start: {start} # records from here on are delivered
   timezone: UTC
-  format: {format} # how a record is written: standard or native
+  format: {format} # how a record is written: `audit-exporter formats` lists how
 
 # One export for each account: its records, delivered to its own storage, here a folder on this machine.
 # A bucket looks like this:

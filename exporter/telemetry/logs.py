@@ -72,7 +72,12 @@ class LogObserver:
     def delivered(self, job: Job, delivered: Delivered) -> None:
         """One more object is in its store."""
         plan, content = delivered.plan, delivered.content
-        log = self._log.info if len(plan.hashes) == 1 else self._log.warning
+        log = self._log.warning if len(plan.hashes) > 1 else self._log.info  # of events there are none
+        withheld = {
+            "filtered": content.filtered,
+            "protected": dict(content.protected),
+            "refused": plan.refused,
+        }
         log(
             self._delivered,
             export=job.name,
@@ -89,6 +94,7 @@ class LogObserver:
             bytes=content.archive_bytes,
             content_sha256=list(plan.hashes),
             was_there=delivered.receipt is None,
+            **{what: count for what, count in withheld.items() if count},
         )
 
     def failed(self, job: Job, error: ExporterError) -> None:

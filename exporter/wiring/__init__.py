@@ -43,6 +43,7 @@ __all__ = [
     "ledger_of",
     "open_app",
     "open_ledger",
+    "rendering_of",
     "select",
     "source_of",
     "unknown",
@@ -99,7 +100,7 @@ class App:
 
     def columns(self, job: Job) -> tuple[str, ...]:
         """The source columns that an export asks for by name."""
-        return tuple(compile_format(job.rendering).columns or ())
+        return tuple(compile_format(job.rendering).named)
 
     @contextmanager
     def pipeline(self) -> Iterator[Pipeline]:
@@ -191,8 +192,10 @@ def _with_names_of_their_own(jobs: list[Job], ledger: Ledger) -> tuple[tuple[Job
         keeper = next((job for job in sharing if ledger.standing(job.name)), sharing[0])
         for job in sharing:
             if job is not keeper:
-                message = f"would write the same object names as export '{keeper.name}': {claim}"
-                hint = "give one of them another prefix"
+                what = "deliver the same events" if job.rendering.is_events else "write the same object names"
+                message = f"would {what} as export '{keeper.name}': {claim}"
+                other = "index, source or sourcetype" if job.rendering.is_events else "prefix"
+                hint = f"give one of them another {other}"
                 refused[job.name] = ConfigProblem(job.name, message, hint, job.account)
     return tuple(job for job in jobs if job.name not in refused), list(refused.values())
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.destinations.events import EventSettings
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.destinations.object_store import Driver
+    from exporter.destinations.object_store import Driver, ObjectStoreSettings
     from exporter.destinations.registry import Destination as DestinationSettings
     from exporter.interfaces import Destination
     from exporter.network.guard import Guard
@@ -19,17 +21,24 @@ class Destinations:
     def __init__(self, guard: Guard, wrap: Callable[[Destination], Destination]) -> None:
         self._guard = guard
         self._wrap = wrap
-        self._stores: dict[DestinationSettings, Driver] = {}
+        self._stores: dict[ObjectStoreSettings, Driver] = {}
         self._made: dict[DestinationSettings, Destination] = {}
 
     def make(self, settings: DestinationSettings) -> Destination:
-        """The destination that these settings describe."""
+        """The destination that these settings describe. Raises ConfigError."""
+        if settings not in self._made:
+            self._made[settings] = self._wrap(self._open(settings))
+        return self._made[settings]
+
+    def _open(self, settings: DestinationSettings) -> Destination:
+        if isinstance(settings, EventSettings):
+            return settings.open(self._guard)
+        return self._in_store(settings)
+
+    def _in_store(self, settings: ObjectStoreSettings) -> Destination:
         from exporter.destinations.object_store import ObjectStoreDestination
 
         without_prefix = settings.model_copy(update={"prefix": ""})
         if without_prefix not in self._stores:
             self._stores[without_prefix] = settings.open(self._guard)
-        if settings not in self._made:
-            store = ObjectStoreDestination(self._stores[without_prefix], settings.prefix)
-            self._made[settings] = self._wrap(store)
-        return self._made[settings]
+        return ObjectStoreDestination(self._stores[without_prefix], settings.prefix)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.destinations.events import EventSettings
-from exporter.formats import presets
+from exporter.formats import compile_format, library
+from exporter.formats.protection import account_key, bind_protection, key_id
+from exporter.formats.selection import bind_filter
 from exporter.model import EVENTS, Rendering
 
 if TYPE_CHECKING:
@@ -18,18 +21,26 @@ def rendering_of(config: Config, export: ExportSettings) -> Rendering:
     """What the settings of an export make of its records. Raises ConfigError."""
     roles, destination = config.source.columns.model_dump(), export.destination
     events = destination if isinstance(destination, EventSettings) else None
-    name, mapping = presets.bind(export.format, roles, events.envelope() if events else None)
-    return Rendering(
+    name, mapping = library.bind(export.format, roles, events.envelope() if events else None)
+    chosen, mapping = bind_filter(export.filter, roles, mapping)
+    unprotected = Rendering(
         format=name,
         mapping=mapping,
         archive=EVENTS if events else export.archive,
-        body=export.body,
+        body=library.body_of(mapping, export.body),
         max_record_bytes=export.max_record,
         batch_bytes=events.batch_bytes if events else 0,
+        chosen=chosen,
+        mask_secrets=export.protect.secrets,
     )
+    if not export.protect.columns:
+        return unprotected
+    protected = bind_protection(export.protect, roles, compile_format(unprotected).columns)
+    key = key_of(export) if "pseudonymise" in protected.values() else None
+    return replace(unprotected, protected=protected, key_id=key_id(key()) if key else "")
 
 
 def key_of(export: ExportSettings) -> Callable[[], bytes] | None:
     """What reveals the account's own key for pseudonyms, anew at each call; None if it has none."""
-    del export
-    return None
+    key = export.protect.key
+    return None if key is None else lambda: account_key(key.reveal(), export.account)

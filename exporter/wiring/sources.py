@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from exporter import config as configuration
 from exporter.columns import Roles
+from exporter.sources.derived import FirstOf
 from exporter.wiring.addresses import by_scheme, connection, refuse_server_settings
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _postgres(config: Config) -> SourceDriver:
     def prepare() -> Sequence[Statement]:
         from exporter.sources.postgres.prepare import statements
 
-        return statements(options, settings.table, _roles(config), settings.columns.commit)
+        return statements(options, settings.table, _roles(config), settings.columns.commit, _derived(config))
 
     def apply(statement: Statement) -> None:
         from exporter.sources.postgres import prepare
@@ -81,7 +82,7 @@ def _mysql(config: Config) -> SourceDriver:
     def prepare() -> Sequence[Statement]:
         from exporter.sources.mysql.prepare import statements
 
-        return statements(options, settings.table, _roles(config), settings.columns.commit)
+        return statements(options, settings.table, _roles(config), settings.columns.commit, _derived(config))
 
     def apply(statement: Statement) -> None:
         from exporter.sources.mysql import prepare
@@ -118,7 +119,18 @@ def _records(config: Config) -> dict[str, Any]:
         "table": settings.table,
         "query": settings.query,
         "time_unit": settings.time_unit,
+        "derived": _derived(config),
     }
+
+
+def _derived(config: Config) -> tuple[FirstOf, ...]:
+    """The columns that the source works out; the settings have seen to it that there is an action."""
+    settings = config.source
+    action = settings.columns.action or ""
+    return tuple(
+        FirstOf(name, of=one.first_of, action=action, actions=one.actions)
+        for name, one in settings.derived.items()
+    )
 
 
 def _as_administrator(config: Config, options: Options) -> Options:

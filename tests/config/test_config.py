@@ -302,7 +302,7 @@ def test_every_mistake_of_a_refused_file_is_listed(refusal: Callable[[str], list
             f"account: a\nxyz: 1\n{FOLDER}",
             (
                 "line 8: exports[0].xyz: unknown key; valid keys are every, grace, timezone, format, filter, "
-                "protect, archive, body, start, part_limit, max_record, account, name, destination"
+                "protect, siem, archive, body, start, part_limit, max_record, account, name, destination"
             ),
         ),
         (FOLDER, "line 7: exports[0].account: missing"),
@@ -883,3 +883,33 @@ def test_every_setting_of_an_export_is_described_with_its_choices() -> None:
     for name, one in config.json_schema()["$defs"]["DefaultSettings"]["properties"].items():
         assert one.get("description"), name
         assert all(f"`{choice}`" in one["description"] for choice in one.get("enum", ())), name
+
+
+# --- what all exports have in common ---------------------------------------------------------------
+
+
+def test_protection_of_the_defaults_is_added_to_and_not_given_up(load: Callable[..., Config]) -> None:
+    """An export may protect a column in another way; the rest of what all have stays."""
+    common = "defaults: {protect: {columns: {email: mask, ip_address: truncate}, secrets: false}}\n"
+    own = "protect: {columns: {email: drop, description: mask}}"
+    (export,) = load(f"{HEAD}{common}exports: [{{account: a, {own}, {FOLDER}}}]").exports
+    assert export.protect.columns == {"email": "drop", "ip_address": "truncate", "description": "mask"}
+    assert export.protect.secrets is False
+
+
+def test_what_defaults_refer_to_is_the_operators_also_for_rows(load: Callable[..., Config]) -> None:
+    """A row may name no variable and no file, but the defaults of its file may, and hold for it."""
+    common = "defaults: {format: mine.yaml, protect: {columns: {email: pseudonymise}, key: {env: KEY}}}\n"
+    text = f"{HEAD}{common}exports_from: {{query: SELECT 1}}\n"
+    row = json.dumps({"account": "a", "destination": {"type": "directory", "path": "out"}})
+    found = config.add_rows(load(text, {"KEY": "k" * 16}), [row])
+    problems = [problem.message for problem in found.problems]
+    assert problems == ["exports_from.query, row 1: destination.path: " + NO_FILE]
+    row = json.dumps({"account": "a", "destination": {"type": "s3", "bucket": "bucket"}})
+    (export,) = config.add_rows(load(text, {"KEY": "k" * 16}), [row]).exports
+    assert (export.protect.key and export.protect.key.reveal()) == "k" * 16
+    assert export.format.file is not None
+    assert export.format.file.name == "mine.yaml"
+
+
+NO_FILE = "names a file, which a row may only below a folder: set `exports_from.folder`"

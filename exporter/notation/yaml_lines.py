@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Loc: TypeAlias = tuple[str | int, ...]
 """The keys and indexes that lead to a setting."""
 
-HINT = "correct the configuration; `audit-exporter schema` describes all of it"
-
 _Event: TypeAlias = Any  # PyYAML's stubs know half of what its events have
 _MAX_DEPTH = 30
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -73,12 +71,12 @@ def line_of(content: object, loc: Loc) -> int:
     return line
 
 
-def read_yaml(file: Path) -> object:
-    """The content of a YAML file as plain values; raises ConfigError, which quotes nothing of it."""
+def read_yaml(file: Path, hint: str) -> object:
+    """The content of a YAML file as plain values; raises ConfigError with this hint, which quotes nothing."""
     try:
         raw = file.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint=HINT) from error
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint=hint) from error
     try:
         return _Reader(raw.decode("utf-8-sig")).document()
     except UnicodeDecodeError as error:
@@ -90,7 +88,7 @@ def read_yaml(file: Path) -> object:
         problem = _YAML_IN_WORDS.get(str(error.problem), str(error.problem))
         if error.context_mark and error.context_mark.line + 1 < line:
             problem += f" (in what begins in line {error.context_mark.line + 1})"
-    raise ConfigError(f"{file}, line {line}: {problem}", hint=HINT)  # not chained: it could quote a secret
+    raise ConfigError(f"{file}, line {line}: {problem}", hint=hint)  # not chained: it could quote a secret
 
 
 class _Reader:

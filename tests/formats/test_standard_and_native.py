@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from exporter.columns import Layout, Roles, RowBlock, TextTimes, ValueColumn
 from exporter.formats import compile_format
-from exporter.formats.presets import PRESETS, mapping_of
+from exporter.formats.library import bind
+from exporter.formats.settings import FormatChoice
 from exporter.model import Branch, Rendering, flat_mapping
 from tests.kit import reference
 from tests.kit.reference import JsonText
@@ -146,8 +147,12 @@ def as_read(value: Value | Instant) -> object:
     return value.text if isinstance(value, Instant | JsonText) else value
 
 
-def standard() -> Rendering:
-    return Rendering("standard", mapping_of("standard", COLUMNS))
+STANDARD: Final = FormatChoice(name="standard")
+
+
+def standard(**other: str | None) -> Rendering:
+    """The format over these columns, with others in their places."""
+    return Rendering("standard", bind(STANDARD, {**COLUMNS, **other})[1])
 
 
 def native() -> Rendering:
@@ -219,8 +224,9 @@ def test_every_line_of_native_gives_back_the_values(rows: list[dict[str, Any]]) 
 @given(records(NAMES))
 def test_every_field_of_standard_is_a_string_or_null(rows: list[dict[str, Any]]) -> None:
     """A field has one type for good, whatever the source's columns hold."""
+    names = ["Date", "Email", "Action", "Action ID", "Description", "IP Address", "Event ID"]
     for line in compile_format(standard()).encode(block_of(NAMES, rows))[0].splitlines():
-        assert list(json.loads(line)) == list(PRESETS["standard"] or ())
+        assert list(json.loads(line)) == names
         assert {type(value) for value in json.loads(line).values()} <= {str, type(None)}
 
 
@@ -269,15 +275,15 @@ def test_an_unreadable_time_is_an_error_for_standard() -> None:
 
 def test_a_format_asks_for_the_columns_it_needs() -> None:
     """`standard` for those that fill its fields, each once; `native` for all."""
-    fields = mapping_of("standard", {**COLUMNS, "action_id": None, "ip_address": "text"})
-    assert compile_format(Rendering("standard", fields)).columns == ["action", "e-mail", "id", "text", "time"]
+    form = compile_format(standard(action_id=None, ip_address="text"))
+    assert form.columns == ["action", "e-mail", "id", "text", "time"]
     assert compile_format(native()).columns is None
 
 
 def test_a_role_that_no_column_fills_is_null() -> None:
-    fields = mapping_of("standard", {"id": "id", "time": "time"})
+    rendering = standard(**{role: None for role in COLUMNS if role not in {"id", "time"}})
     row = {"id": 7, "time": "2026-11-19 04:00:00", "account": "acme"}
-    encoded = compile_format(Rendering("standard", fields)).encode(block_of(tuple(row), [row]))[0]
+    encoded = compile_format(rendering).encode(block_of(tuple(row), [row]))[0]
     assert encoded == (
         b'{"Date":"2026-11-19T04:00:00.000000Z","Email":null,"Action":null,"Action ID":null,'
         b'"Description":null,"IP Address":null,"Event ID":"7"}\n'

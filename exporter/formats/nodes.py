@@ -1,0 +1,360 @@
+"""The kinds of compiled expressions: each gives a fragment for every record of a block, column by column.
+
+No Python code runs per record, but for what a list comprehension is. They must not know what a line is: how
+the members of a record are written is told by a `Style`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from exporter.formats.conversions import NULL, Remembered, converted, text_of
+from exporter.formats.patterns import pattern_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from exporter.interfaces import Block
+
+Writing: TypeAlias = "Callable[[Sequence[bytes]], Sequence[bytes]]"
+
+
+class View(Protocol):
+    """The records that an expression is worked out for: those of a block, or some of them."""
+
+    count: int
+    sequence: int
+    """The number of the delivery."""
+    names: Sequence[str]
+    """Every column that the block has."""
+
+    def column(self, name: str, conversions: tuple[str, ...]) -> Sequence[bytes]:
+        """A column's values, converted."""
+        ...
+
+    def of(self, node: Node) -> Sequence[bytes]:
+        """What an expression gives, worked out once."""
+        ...
+
+
+class Node(Protocol):
+    """A compiled expression."""
+
+    nullable: bool
+    """Whether it may be null."""
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record. Raises ValueError when a value has no JSON form."""
+        ...
+
+
+Piece: TypeAlias = "bytes | Node"
+
+_ABSENT: Final = frozenset({NULL, b'""'})
+
+
+# --- Records ---------------------------------------------------------------------------------------
+
+
+class BlockView:
+    """All records of a block."""
+
+    def __init__(self, block: Block, sequence: int = 0) -> None:
+        self._columns = block.columns
+        self._converted: dict[tuple[str, tuple[str, ...]], Sequence[bytes]] = {}
+        self._found: dict[Node, Sequence[bytes]] = {}
+        self.count = len(block)
+        self.sequence = sequence
+        self.names: Sequence[str] = tuple(self._columns)
+
+    def column(self, name: str, conversions: tuple[str, ...]) -> Sequence[bytes]:
+        """A column's values, converted once however often they are needed."""
+        key = (name, conversions)
+        if key not in self._converted:
+            self._converted[key] = converted(self._columns[name], conversions)
+        return self._converted[key]
+
+    def of(self, node: Node) -> Sequence[bytes]:
+        """What an expression gives, worked out once."""
+        if node not in self._found:
+            self._found[node] = node.fragments(self)
+        return self._found[node]
+
+
+class _Picked:
+    """Some records of another view."""
+
+    def __init__(self, view: View, indexes: Sequence[int]) -> None:
+        self._view = view
+        self._indexes = indexes
+        self._found: dict[Node, Sequence[bytes]] = {}
+        self.count = len(indexes)
+        self.sequence = view.sequence
+        self.names = view.names
+
+    def column(self, name: str, conversions: tuple[str, ...]) -> Sequence[bytes]:
+        whole = self._view.column(name, conversions)
+        return [whole[index] for index in self._indexes]
+
+    def of(self, node: Node) -> Sequence[bytes]:
+        if node not in self._found:
+            self._found[node] = node.fragments(self)
+        return self._found[node]
+
+
+def woven(view: View, pieces: Sequence[Piece]) -> Iterator[tuple[bytes, ...]]:
+    """The pieces of each record, one record after another."""
+    columns = (
+        repeat(piece, view.count) if isinstance(piece, bytes) else piece.fragments(view) for piece in pieces
+    )
+    # Strict, because a column one value short would otherwise cost a record in silence.
+    return zip(*columns, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the members of an object or a list are written."""
+
+    opening: bytes
+    separator: bytes
+    closing: bytes
+    nothing: bytes
+    """What stands for one whose members were all left out."""
+    label: Callable[[str], bytes]
+    """What stands before a member's value."""
+    written: Writing | None = None
+    """How values are written, where that is not the JSON they are."""
+    keeps_nulls: bool = False
+
+
+# --- Expressions -----------------------------------------------------------------------------------
+
+
+class Expression:
+    """What is compared by identity: it stands for itself in what a view has found."""
+
+    nullable = True
+
+
+class Constant(Expression):
+    """The same for every record."""
+
+    def __init__(self, fragment: bytes) -> None:
+        self.fragment = fragment
+        self.nullable = fragment == NULL
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        return [self.fragment] * view.count
+
+
+class Delivery(Expression):
+    """The number of the delivery."""
+
+    nullable = False
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        return [b"%d" % view.sequence] * view.count
+
+
+class Column(Expression):
+    """A column's values, converted."""
+
+    def __init__(self, name: str, conversions: tuple[str, ...]) -> None:
+        self.name = name
+        self._conversions = conversions
+        self.nullable = conversions[:1] != ("instant",)
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        return view.column(self.name, self._conversions)
+
+
+class Settled(Expression):
+    """The same values, of which null looks like nothing else: a column of JSON may have spaces around it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        return [
+            NULL if one[:1] in b" n" and one.strip() == NULL else one for one in self._node.fragments(view)
+        ]
+
+
+class Stripped(Expression):
+    """The same values without the spaces that a column of JSON may have around them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        return list(map(bytes.strip, self._node.fragments(view)))
+
+
+class Woven(Expression):
+    """Pieces put together, record by record."""
+
+    nullable = False
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.pieces = _merged(pieces)
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """The pieces of each, joined."""
+        if len(self.pieces) == 1 and not isinstance(self.pieces[0], bytes):
+            return self.pieces[0].fragments(view)
+        return list(map(b"".join, woven(view, self.pieces)))
+
+
+class Member(Expression):
+    """A member that is left out where it has no value."""
+
+    nullable = False
+
+    def __init__(self, before: bytes, node: Node, after: bytes, style: Style) -> None:
+        self._around = before, after
+        self._node = node
+        self._written = style.written
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        before, after = self._around
+        values = view.of(self._node)
+        if self._written is None:
+            return [b"" if one == NULL else before + one + after for one in values]
+        texts = self._written(values)
+        return [
+            b"" if one == NULL else before + text + after for one, text in zip(values, texts, strict=True)
+        ]
+
+
+class Sparse(Expression):
+    """Members of which every one may be left out; with none of them, it is left out itself."""
+
+    def __init__(self, members: Sequence[Piece], style: Style) -> None:
+        self._members = Woven(members)
+        self._style = style
+        self.nullable = style.nothing == NULL
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        style, skipped = self._style, len(self._style.separator)
+        return [
+            style.opening + one[skipped:] + style.closing if one else style.nothing
+            for one in self._members.fragments(view)
+        ]
+
+
+class Written(Expression):
+    """Values as a line writes them."""
+
+    nullable = False
+
+    def __init__(self, node: Node, written: Writing) -> None:
+        self._node = node
+        self._written = written
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        return self._written(view.of(self._node))
+
+
+class First(Expression):
+    """The first that is not null."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
+        self.nullable = all(node.nullable for node in nodes)
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        first, *others = self._nodes
+        found = list(view.of(first))
+        for node in others:
+            missing = [index for index, one in enumerate(found) if one == NULL]
+            if not missing:
+                break
+            _put(node, view, missing, found)
+        return found
+
+
+class Match(Expression):
+    """A lookup: which branch a record takes is looked up by its key, and remembered for equal ones."""
+
+    def __init__(self, key: Node, branches: Sequence[tuple[str, Node]], nothing: Node) -> None:
+        self._key = key
+        self._patterns = [pattern_of(pattern) for pattern, _ in branches]
+        fits_all = any(pattern == "*" for pattern, _ in branches)
+        self._branches = [*(node for _, node in branches), *(() if fits_all else (nothing,))]
+        self.nullable = any(node.nullable for node in self._branches)
+        self._constants = [node.fragment if isinstance(node, Constant) else NULL for node in self._branches]
+        self._taken = Remembered(self._branch_of)
+        self._asks_for_presence = {pattern for pattern, _ in branches} <= {"", "?*", "*"}
+        self._others = [
+            (index, node) for index, node in enumerate(self._branches) if not isinstance(node, Constant)
+        ]
+
+    def _branch_of(self, key: bytes) -> int:
+        text = text_of(key)
+        fitting = (index for index, one in enumerate(self._patterns) if one.fullmatch(text))
+        return next(fitting, len(self._patterns))
+
+    def _branches_of(self, keys: Sequence[bytes]) -> list[int]:
+        if not self._asks_for_presence:
+            return list(map(self._taken.__getitem__, keys))
+        # Such keys may be ids, no two of which are equal: there is nothing to remember.
+        absent, present = self._taken[NULL], self._taken[b'"x"']
+        return [absent if one in _ABSENT or _is_blank(one) else present for one in keys]
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        taken, constants = self._branches_of(view.of(self._key)), self._constants
+        found = [constants[branch] for branch in taken]
+        for branch, node in self._others:
+            count = taken.count(branch)
+            if count == view.count:
+                return view.of(node)
+            if count:
+                _put(node, view, [index for index, one in enumerate(taken) if one == branch], found)
+        return found
+
+
+def _is_blank(fragment: bytes) -> bool:
+    """Whether it is null or an empty text with spaces around it, as a column of JSON may have it."""
+    return b" " in (fragment[:1], fragment[-1:]) and not text_of(fragment)
+
+
+def _put(node: Node, view: View, indexes: Sequence[int], found: list[bytes]) -> None:
+    """Work an expression out for some of the records, and put what it gives in their places."""
+    for index, one in zip(indexes, _Picked(view, indexes).of(node), strict=True):
+        found[index] = one
+
+
+class Reused(Expression):
+    """The value of an expression that may stand in other places, too."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.nullable = node.nullable
+
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+        return view.of(self._node)
+
+
+def _merged(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """The same with neighbouring texts as one."""
+    merged: list[Piece] = []
+    for piece in pieces:
+        last = merged[-1] if merged else None
+        if isinstance(piece, bytes) and isinstance(last, bytes):
+            merged[-1] = last + piece
+        elif piece != b"":
+            merged.append(piece)
+    return merged
