@@ -207,12 +207,16 @@ class Journal(Protocol):
         """So many more bytes are on their way."""
         ...
 
+    def ends(self) -> bool:
+        """Whether this process has to end: to be asked while waiting, and answered by Interrupted."""
+        ...
+
     def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
         """Every event up to the end of this batch is in, but for those of this batch that were refused.
 
         Called for each batch of a package, in order; what was accepted is never sent again. Raises Conflict
-        when another process delivers the same events, and Interrupted when this one has to end: both end
-        the delivery.
+        when another process delivers the same events, Interrupted when this one has to end, and Refused for
+        more refused events than can be the data's fault: all of them end the delivery.
         """
         ...
 

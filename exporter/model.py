@@ -88,7 +88,7 @@ class Rendering:
     format: str
     mapping: Json
     archive: str = "zip"  # zip | gzip | events
-    body: str = "ndjson"  # ndjson | json_array
+    body: str = "ndjson"  # ndjson | json_array | lines (of text)
     max_record_bytes: int = 4_000_000
     chosen: Json = None
     protected: Mapping[str, str] = field(default_factory=dict)
@@ -331,10 +331,10 @@ class PlanState(StrEnum):
 class Plan:
     """What is in one object and what it is called, fixed before the first byte is sent.
 
-    ``range``, ``rendering``, ``name`` and ``sequence`` never change. ``final`` marks the last part of
-    a window. ``content`` is what was rendered when the plan was made; ``hashes`` those of every
-    attempt that may have landed, known once it is delivered: more than one is an alarm.
-    ``bad_not_whole`` counts the bad records of which the quarantine has a part or nothing.
+    ``rendering``, ``name`` and ``sequence`` never change, ``range`` only where `resume` ends events early.
+    ``final`` marks the last part of a window. ``content`` is what was rendered when the plan was made;
+    ``hashes`` those of every attempt that may have landed, known once it is delivered: more than one is an
+    alarm. ``bad_not_whole`` counts the bad records of which the quarantine has a part or nothing.
     Events have no name; of them ``sent`` are in, up to the key ``reached``, and ``refused`` in quarantine.
     """
 

@@ -1,6 +1,7 @@
 """Deliver one export's windows, each record exactly once: the protocol, top to bottom.
 
 `prepare` goes from the schedule to a finished archive with a plan; `deliver` from the plan to the commit.
+Events have no object and no name: of them at most one batch comes twice for each process that dies.
 Between any two lines the process may die, and another one may be doing the same.
 """
 
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import stamina
 
-from exporter import archive, keys, schedule
+from exporter import keys, schedule
 from exporter.errors import (
     Conflict,
     DeliveryError,
     ExportError,
+    Interrupted,
     NotSent,
     ObjectExists,
     OutcomeUnknown,
@@ -28,16 +30,15 @@ from exporter.errors import (
 from exporter.journal import PlanJournal
 from exporter.ledger.rules import Draft, foreign_alarm, resume_hint
 from exporter.model import (
-    FORMAT_VERSION,
     LIVE_LANE,
     Failure,
     LaneKind,
     Occasion,
     Outcome,
-    Package,
     Range,
     Window,
 )
+from exporter.packages import member_of, name_of, package_of, require_kind
 from exporter.rendering import Renderer
 from exporter.workspace import discard
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from exporter.interfaces import Block, Clock, Destination, FormatCompiler, Source
     from exporter.ledger.rules import Ledger, Standing
-    from exporter.model import Content, Export, Lane, Plan, Receipt, Rendering
+    from exporter.model import Content, Export, Lane, Package, Plan, Receipt, Rendering
     from exporter.rendering import Rendered
     from exporter.workspace import Workspace
 
@@ -179,8 +180,7 @@ class Pipeline:
         if step is None:
             return None
         stamp = keys.next_stamp(step.name_from, standing.export.stamp)
-        prefix, suffix = job.destination.prefix, archive.suffix(step.rendering.archive)
-        name = keys.object_name(prefix, job.account, stamp, suffix)
+        name = name_of(job.destination.prefix, job.account, stamp, step.rendering)
         folder = self._workspace.folder()
         try:
             occasion = _occasion(job, step.range, step.rendering, standing.export.sequence + 1)
@@ -194,7 +194,7 @@ class Pipeline:
         except BaseException:
             discard(folder)
             raise
-        return Ready(job, plan, _package(plan, rendered), folder)
+        return Ready(job, plan, package_of(plan, rendered), folder)
 
     def begin(self, job: Job) -> Standing:
         """Step 0. What the ledger knows of this export, which may begin with this call.
@@ -206,9 +206,11 @@ class Pipeline:
         standing = self._ledger.standing(job.name)
         if standing is None:
             begin = job.start or schedule.last_boundary(self.now(), job.every, job.zone)
-            return self._ledger.begin(job.name, job.account, job.claim, begin, self._source.seal())
+            seal, is_events = self._source.seal(), job.rendering.is_events
+            return self._ledger.begin(job.name, job.account, job.claim, begin, seal, is_events=is_events)
         if (standing.export.claim, standing.export.account) != (job.claim, job.account):
-            return self._ledger.relocate(job.name, job.account, job.claim)
+            is_events = job.rendering.is_events
+            return self._ledger.relocate(job.name, job.account, job.claim, is_events=is_events)
         return standing
 
     def _next(self, job: Job, export: Export, lane: Lane, now: datetime) -> _Step | None:
@@ -217,7 +219,9 @@ class Pipeline:
             return None
         if lane.kind is LaneKind.REPLAY:
             original = self._ledger.delivered(export.name, lane.sequences[0])
-            return _Step(original.range, original.rendering, None, self._clock())
+            require_kind(original, job.rendering)
+            range_ = replace(original.range, after=lane.last_key or original.range.after)
+            return _Step(range_, original.rendering, None, self._clock())
         window = Window(lane.watermark, lane.open_end or self._window_end(job, lane))
         if lane.kind is LaneKind.BACKFILL:
             range_ = Range(job.account, window, lane.seal, after=lane.last_key)
@@ -260,17 +264,22 @@ class Pipeline:
         return Moved(end)
 
     def _render_again(self, job: Job, plan: Plan) -> Ready:
-        """Step 1. The archive of an open plan: same range, settings and name, whatever changed since."""
+        """Step 1. The archive of an open plan: same range, settings and name, whatever changed since.
+
+        Of events those that are not in yet.
+        """
+        require_kind(plan, job.rendering)
+        range_ = plan.range if plan.reached is None else replace(plan.range, after=plan.reached)
         folder = self._workspace.folder()
         try:
             # Null for a column that the source has lost: a plan that may have landed stays.
             there = frozenset(self._source.columns())
             occasion = replace(_occasion(job, plan.range, plan.rendering, plan.sequence), columns=there)
-            rendered = self._render(plan.range, plan.rendering, None, plan.name, folder, occasion)
+            rendered = self._render(range_, plan.rendering, None, plan.name, folder, occasion)
         except BaseException:
             discard(folder)
             raise
-        return Ready(job, plan, _package(plan, rendered), folder)
+        return Ready(job, plan, package_of(plan, rendered), folder)
 
     def _render(
         self,
@@ -284,10 +293,11 @@ class Pipeline:
         """The archive; begun again if the source is lost in mid-read, as the range reads the same."""
         form = self._compile(rendering, occasion)
         renderer = Renderer(form, rendering, range_.account, limit_bytes)
+        member = member_of(name, rendering)
         for attempt in stamina.retry_context(on=SourceBusy, attempts=READINGS, wait_initial=FIRST_PAUSE_S):
             # Closed here and not when garbage is collected: until then it holds a transaction of the source.
             with attempt, closing(self._blocks(range_, form.columns)) as blocks:
-                return renderer.render(blocks, folder, keys.member_name(name))
+                return renderer.render(blocks, folder, member)
         raise AssertionError  # the last attempt returned or raised
 
     def _blocks(self, range_: Range, columns: Sequence[str] | None) -> Generator[Block]:
@@ -297,19 +307,30 @@ class Pipeline:
 
     # --- steps 5 to 7: attempt, answer, commit ------------------------------------------------------
 
-    def deliver(self, ready: Ready, progress: Callable[[int], None]) -> Delivered | Held | None:
-        """Upload a planned object, once, and say what came of it; None: another process was first."""
+    def deliver(
+        self,
+        ready: Ready,
+        progress: Callable[[int], None],
+        must_end: Callable[[], bool] = lambda: False,
+    ) -> Delivered | Held | None:
+        """Upload a planned object, once, and say what came of it; None: another process was first.
+
+        ``must_end`` is asked between batches of events, while their destination waits, and never during
+        the upload of an object.
+        """
         plan, package, destination = ready.plan, ready.package, ready.job.destination
         try:
             attempt = self._ledger.attempt(plan, package.content, destination.store)
-            journal = PlanJournal(self._ledger, plan, attempt, progress)
             receipt, outcome = None, Outcome.EXISTS
             try:
-                receipt, outcome = destination.deliver(package, journal), Outcome.SUCCEEDED
+                receipt, outcome = self._send(ready, progress, must_end), Outcome.SUCCEEDED
             except ObjectExists as error:
                 if not self._ledger.judge(plan, attempt):
                     alarm = foreign_alarm(destination.store, plan.name)
                     return Held(_chained(Stopped(alarm, hint=resume_hint(plan.export)), error), None)
+            except Interrupted as error:
+                self._ledger.interrupted(plan, attempt)
+                return Held(error, self._clock())
             except DeliveryError as error:
                 retry_at = self._retry_at(ready.job)
                 failure = Failure(error.message, error.hint, self._clock())
@@ -318,6 +339,18 @@ class Pipeline:
             return Delivered(self._ledger.commit(plan, attempt, outcome), package.content, receipt)
         except Conflict:
             return None
+
+    def _send(
+        self, ready: Ready, progress: Callable[[int], None], must_end: Callable[[], bool]
+    ) -> Receipt | None:
+        """One try; of events it is over when the ledger has them all. None: nothing was left to send."""
+        plan, package = ready.plan, ready.package
+        journal = PlanJournal(self._ledger, plan, package, progress, must_end)
+        if not plan.rendering.is_events:
+            return ready.job.destination.deliver(package, journal)
+        receipt = ready.job.destination.deliver(package, journal) if package.batches else None
+        journal.close()
+        return receipt
 
     def _retry_at(self, job: Job) -> datetime:
         """Twice as long after each try in a row, up to the length of a window."""
@@ -340,20 +373,3 @@ def _chained(error: Stopped, cause: Exception) -> Stopped:
 def _occasion(job: Job, range_: Range, rendering: Rendering, sequence: int) -> Occasion:
     key = job.key() if job.key is not None and rendering.key_id else None
     return Occasion(sequence, range_.window.end, key=key)
-
-
-def _package(plan: Plan, rendered: Rendered) -> Package:
-    content = rendered.content
-    metadata = {
-        "audit-export": keys.encode_account(plan.export),
-        "audit-plan": plan.id,
-        "audit-sequence": str(plan.sequence),
-        "audit-window": f"{plan.range.window.start:%Y%m%dT%H%M%SZ}-{plan.range.window.end:%Y%m%dT%H%M%SZ}",
-        "audit-records": str(content.count),
-        "audit-late-records": str(content.late),
-        "audit-bad-records": str(content.bad),
-        "audit-repeats": "yes" if plan.repeats else "no",
-        "audit-content-sha256": content.content_sha256,
-        "audit-format": f"{plan.rendering.format}/{FORMAT_VERSION}",
-    }
-    return Package(rendered.path, plan.name, content, archive.content_type(plan.rendering.archive), metadata)

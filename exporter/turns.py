@@ -19,6 +19,7 @@ from exporter.errors import (
     Defect,
     ExporterError,
     ExportError,
+    Interrupted,
     LedgerError,
     NotSent,
     OutcomeUnknown,
@@ -141,6 +142,7 @@ class Turns:
         self._pending: dict[Future[Any], Callable[[Future[Any]], None]] = {}
         self._rendering = 0
         self._hung = 0
+        self._moved: dict[str, float] = {}
         self._overtaken: Counter[str] = Counter()
         self._put_off: list[Job] = []
         self._deadline = (
@@ -244,16 +246,24 @@ class Turns:
             self._means.observer.finished(job)
 
     def _deliver(self, ready: Ready) -> Delivered | Held | None:
-        observer = self._means.observer
-        return self._means.pipeline.deliver(ready, lambda size: observer.sent(ready.job, size))
+        return self._means.pipeline.deliver(ready, partial(self._sent, ready), lambda: self._over)
+
+    def _sent(self, ready: Ready, size_bytes: int) -> None:
+        """Pass it on; and note that events get on, of which some may be in. From an uploading thread."""
+        if ready.plan.rendering.is_events:
+            self._moved[ready.job.name] = time.monotonic()
+        self._means.observer.sent(ready.job, size_bytes)
 
     def _delivered(self, ready: Ready, started: float, future: Future[Delivered | Held | None]) -> None:
         job = ready.job
         self._places.leave(job)
         ready.discard()
         answer = self._result(job, future)
-        if isinstance(answer, Held):
-            self._held(job, answer, time.monotonic() - started)
+        since = self._moved.pop(job.name, started)
+        if isinstance(answer, Held) and isinstance(answer.error, Interrupted):
+            self._put_off.append(job)
+        elif isinstance(answer, Held):
+            self._held(job, answer, time.monotonic() - since)
         elif isinstance(answer, Delivered):
             self._tries.pop(job.name, None)
             self._report.failing.pop(job.name, None)
@@ -261,10 +271,13 @@ class Turns:
             self._report.add(job.name, answer, list_object=self._means.settings.list_objects)
             self._means.observer.delivered(job, answer)
             self._places.wait(job)
+        elif future.exception() is None and ready.plan.rendering.is_events:
+            self._put_off.append(job)  # another process sends them, and every try would double a batch
         elif future.exception() is None:
             self._places.wait(job)  # another process was first
 
     def _held(self, job: Job, held: Held, took_s: float) -> None:
+        """Try again soon, or leave it to the next run; ``took_s`` counts from the last batch that was in."""
         tries = self._tries.get(job.name, 0)
         nobody_answered = isinstance(held.error, (OutcomeUnknown, NotSent))
         patience_s = CONNECT_PATIENCE_S if isinstance(held.error, NotSent) else PATIENCE_S

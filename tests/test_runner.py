@@ -87,7 +87,7 @@ class Script:
             raise step
         return planned(one) if step == "object" else step
 
-    def deliver(self, ready: Ready, _progress: object) -> object:
+    def deliver(self, ready: Ready, _progress: object, _must_end: object = None) -> object:
         answer = self.uploads.get(ready.job.name, success)(ready)
         if isinstance(answer, BaseException):
             raise answer

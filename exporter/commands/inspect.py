@@ -13,7 +13,9 @@ import orjson
 
 from exporter import config as configuration
 from exporter import wiring
+from exporter.commands import siem
 from exporter.errors import ExporterError
+from exporter.ledger.requests import Requests
 from exporter.model import Finding, Level
 from exporter.report import status as report_status
 from exporter.report.console import console, shown
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from exporter.interfaces import Destination
+    from exporter.model import BadRecord
     from exporter.pipeline import Job
     from exporter.wiring import App
 
@@ -62,7 +65,7 @@ def check(config: Path | None, exports: list[str], *, json: bool) -> int:
         problems = (
             Finding(problem.export, Level.ERROR, problem.message, problem.hint) for problem in app.problems
         )
-        obstacles = _check_exports(app, jobs) if is_read else []
+        obstacles = [*_check_exports(app, jobs), *siem.findings(app, jobs)] if is_read else []
         wrong = _show_findings(chain(shared, problems, obstacles, _check_destinations(jobs)), json=json)
     if any(finding.level is Level.ERROR for finding in shared):
         return 20
@@ -161,15 +164,22 @@ def schema() -> int:
     return 0
 
 
-def bad_records(config: Path | None, export: str, sequence: int) -> int:
-    """Print what the ledger keeps of the records that one object has in place of others."""
+def bad_records(config: Path | None, export: str, sequence: int | None) -> int:
+    """Print what the ledger keeps of one delivery's bad records, or of all refused events that wait."""
     with wiring.open_ledger(configuration.load(config)) as ledger:
-        plan = ledger.delivered(export, sequence)
-        with ledger.storage.reading() as rows:
-            found = rows.bad_records(plan.id)
-    for record in found:
-        _print_json(asdict(record) | {"body": record.body.decode(errors="backslashreplace")})
+        requests = Requests(ledger, wiring.clock)
+        if sequence is not None:
+            for record in requests.bad_records(export, sequence):
+                _print_bad(sequence, record)
+        else:
+            for kept in chain.from_iterable(requests.waiting(export)):
+                _print_bad(kept.sequence, kept.record)
     return 0
+
+
+def _print_bad(sequence: int, record: BadRecord) -> None:
+    body = record.body.decode(errors="backslashreplace")
+    _print_json({"sequence": sequence} | asdict(record) | {"body": body})
 
 
 def _print_json(value: object) -> None:

@@ -1,19 +1,26 @@
-"""`init`, `pause`, `resume`, `rename` and `ledger …`: everything that changes what the ledger says."""
+"""`init`, `pause`, `resume`, `rename`, `resend`, `ledger …`: everything that changes what the ledger says."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import orjson
 
 from exporter import config as configuration
 from exporter import wiring
 from exporter.commands.arguments import time_of
 from exporter.ledger.requests import Requests, restored
-from exporter.report.console import console, shown
+from exporter.report.console import complain, console, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporter.model import Plan
+    from exporter.resending import Resent
 
 
 @contextmanager
@@ -34,9 +41,17 @@ def resume(config: Path | None, export: str) -> int:
     """Let an export go on after a pause, a block or an alarm."""
     with _requests(config) as requests:
         again = requests.resume(export)
-    how = " Its open plan cannot have landed and will be made anew, named from now on." if again else ""
-    console().print(f"{shown(export)} goes on with the next run.{how}")
+    console().print(f"{shown(export)} goes on with the next run.{_made_anew(again)}")
     return 0
+
+
+def _made_anew(plan: Plan | None) -> str:
+    if plan is None:
+        return ""
+    if plan.rendering.is_events:
+        what = "What of its open plan is not in yet" if plan.reached else "Its open plan"
+        return f" {what} will be made anew, with present settings; one batch may come twice."
+    return " Its open plan cannot have landed and will be made anew, named from now on."
 
 
 def rename(config: Path | None, export: str, new_name: str) -> int:
@@ -46,6 +61,34 @@ def rename(config: Path | None, export: str, new_name: str) -> int:
         requests.rename(export, new_name)
     console().print(f"The ledger now calls it {shown(new_name)}; give it that `name` in the configuration.")
     return 0
+
+
+def resend(config: Path | None, export: str, sequence: int | None, *, json: bool) -> int:
+    """Send the refused events of an export again; 10 unless all of them are in."""
+    from exporter.resending import resend as resend_waiting
+    from exporter.workspace import Workspace
+
+    with wiring.open_app(config) as app, Workspace(app.config.workspace) as workspace:
+        (job,) = wiring.select(app, [], [export])
+        came = resend_waiting(app.requests, job, workspace, sequence)
+    failure = came.failure
+    if json:
+        error = {"error": failure.message, "hint": failure.hint} if failure else {}
+        answer = {"export": export, "sent": came.sent, "refused": came.refused, **error}
+        sys.stdout.write(orjson.dumps(answer).decode() + "\n")
+    else:
+        console().print(_resent(export, came))
+        if failure is not None:
+            complain(failure)
+    return 10 if failure or came.refused else 0
+
+
+def _resent(export: str, came: Resent) -> str:
+    if not (came.sent or came.refused or came.failure):
+        return f"Nothing of {shown(export)} waits to be sent again."
+    again = f"audit-exporter ledger bad-records --export {shown(shlex.quote(export))}"
+    refused = f" {came.refused:,} were refused again; see them with: {again}" if came.refused else ""
+    return f"{came.sent:,} refused events of {shown(export)} are in now.{refused}"
 
 
 def ledger_create(config: Path | None) -> int:

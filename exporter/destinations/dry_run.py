@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from exporter.model import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from exporter.interfaces import Destination
+    from exporter.interfaces import Destination, Journal
     from exporter.model import Finding, Package
 
 
@@ -26,10 +26,14 @@ class DryRunDestination:
         """The real destination's."""
         return self._destination.claim(account)
 
-    def deliver(self, package: Package, progress: Callable[[int], None]) -> Receipt:
+    def deliver(self, package: Package, journal: Journal) -> Receipt:
         """Succeeds without a byte sent."""
-        progress(package.content.archive_bytes)
-        return Receipt(f"{self.store}/{package.name}")
+        if not package.batches:
+            journal(package.content.archive_bytes)
+        for batch in package.batches:
+            journal(batch.size_bytes)
+            journal.accepted(batch)
+        return Receipt(f"{self.store}/{package.name}" if package.name else self.store)
 
     def check(self) -> Sequence[Finding]:
         """The real destination's."""

@@ -1,5 +1,5 @@
 """The ledger: what was begun, planned, attempted and delivered, and the rules that keep it true.
 
-``rules`` holds the protocol's rules once and ``requests`` what people ask for; ``lanes`` and ``history``
-are their parts. Behind them ``sqlite``, ``postgres`` and ``memory`` keep the rows.
+``rules`` holds the protocol's rules once and ``requests`` what people ask for; ``lanes``, ``history``,
+``events`` and ``guards`` are their parts. Behind them ``sqlite``, ``postgres`` and ``memory`` keep the rows.
 """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from exporter.ledger.storage import RunRecord
+from exporter.ledger.storage import Kept, RunRecord
 from exporter.model import (
     Attempt,
     BadKind,
@@ -27,13 +27,15 @@ from exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import sqlalchemy as sa
 
-    from exporter.model import Key
+    from exporter.model import Json, Key
 
 Row = dict[str, Any]
+
+MAPPING_ID: Final = "mapping_id"
 
 
 def _plain(value: object, *, without: tuple[str, ...] = ()) -> Row:
@@ -89,8 +91,10 @@ def lane_of(row: sa.Row[Any]) -> Lane:
     return Lane(**fields)
 
 
-def plan_row(plan: Plan) -> Row:
-    """A plan as a row of `plans`."""
+def plan_row(plan: Plan, mapping_id: str | None) -> Row:
+    """A plan as a row of `plans`, which names its mapping, if it has one, by its id."""
+    rendering = _plain(plan.rendering, without=("mapping",))
+    named = {"mapping": None} if mapping_id is None else {MAPPING_ID: mapping_id}
     return {
         **_plain(plan, without=("range", "rendering", "stamp", "content")),
         "account": plan.range.account,
@@ -101,15 +105,20 @@ def plan_row(plan: Plan) -> Row:
         "first_window": plan.range.first,
         "after_key": plan.range.after,
         "last_key": plan.range.last,
-        "rendering": _plain(plan.rendering),
+        "rendering": {**rendering, **named},
         "stamp_time": plan.stamp.time,
         "stamp_number": plan.stamp.number,
         "content": asdict(plan.content),
     }
 
 
-def plan_of(row: sa.Row[Any]) -> Plan:
-    """The plan that a row of `plans` holds."""
+def mapping_ids(rows: Iterable[sa.Row[Any]]) -> set[str]:
+    """Which mappings these rows of `plans` name."""
+    return {row.rendering[MAPPING_ID] for row in rows if MAPPING_ID in row.rendering}
+
+
+def plan_of(row: sa.Row[Any], mappings: Mapping[str, Json]) -> Plan:
+    """The plan that a row of `plans` holds, with its mapping."""
     fields = _fields(row)
     range_ = Range(
         account=fields.pop("account"),
@@ -125,15 +134,17 @@ def plan_of(row: sa.Row[Any]) -> Plan:
     fields["state"] = PlanState(fields["state"])
     fields["hashes"] = tuple(fields["hashes"])
     fields["content"] = Content(**fields["content"])
-    fields["rendering"] = _rendering_of(fields["rendering"])
+    fields["rendering"] = _rendering_of(fields["rendering"], mappings)
     return Plan(range=range_, stamp=stamp, **fields)
 
 
-def _rendering_of(value: Mapping[str, Any]) -> Rendering:
-    if "fields" not in value:
-        return Rendering(**value)
-    settings = dict(value)  # of a ledger of version 1, which knew mappings of one level alone
-    triples = settings.pop("fields")
+def _rendering_of(value: Mapping[str, Any], mappings: Mapping[str, Json]) -> Rendering:
+    settings = dict(value)
+    if MAPPING_ID in settings:
+        return Rendering(mapping=mappings[settings.pop(MAPPING_ID)], **settings)
+    if "fields" not in settings:
+        return Rendering(**settings)
+    triples = settings.pop("fields")  # of a ledger of version 1, which knew mappings of one level alone
     flat = triples and flat_mapping({name: (how, column) for name, how, column in triples})
     return Rendering(mapping=flat, **settings)
 
@@ -172,6 +183,11 @@ def bad_record_row(plan_id: str, record: BadRecord) -> Row:
 def bad_record_of(row: sa.Row[Any]) -> BadRecord:
     """The bad record that a row of `bad_records` holds."""
     return BadRecord(row.id, row.reason, row.length, row.body, BadKind(row.kind), row.resent_at)
+
+
+def kept_of(row: sa.Row[Any]) -> Kept:
+    """The same, with its row and its plan's sequence number."""
+    return Kept(row.number, row.sequence, bad_record_of(row))
 
 
 def run_row(run: RunRecord) -> Row:

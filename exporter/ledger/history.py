@@ -8,12 +8,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from exporter.errors import ConfigError
-from exporter.model import PlanState
+from exporter.errors import ConfigError, Conflict
+from exporter.ledger.lanes import export_after, lane_after
+from exporter.model import LaneKind, PlanState, SealedWindow
 
 if TYPE_CHECKING:
     from exporter.ledger.storage import Rows, RunRecord
-    from exporter.model import Plan, SealedWindow
+    from exporter.model import Attempt, Export, Plan
 
 RUNS_KEPT: Final = timedelta(days=90)
 WINDOWS_KEPT: Final = timedelta(days=400)
@@ -29,6 +30,30 @@ def delivered(rows: Rows, name: str, sequence: int) -> Plan:
             hint=f"see its last one with: audit-exporter status --export {name}",
         )
     return plan
+
+
+def landed_hashes(rows: Rows, plan: Plan, attempt: Attempt) -> tuple[str, ...]:
+    """The different contents that attempts may have landed with, where this attempt was made."""
+    landed = {
+        row.content.content_sha256
+        for row in rows.attempts(plan.id)
+        if row.store == attempt.store and row.outcome.may_have_landed
+    }
+    return tuple(sorted(landed))
+
+
+def note_delivered(rows: Rows, export: Export, done: Plan) -> None:
+    """Keep a plan as delivered, and with it how its lane and its export stand now."""
+    lane = rows.lane(done.export, done.lane)
+    if lane is None or done.delivered_at is None:
+        raise Conflict(f"lane '{done.lane}' of export '{done.export}' has gone")
+    rows.update_plan(done)
+    rows.update_lane(lane_after(lane, done))
+    rows.update_export(export_after(export, done))
+    if done.final and lane.kind is LaneKind.LIVE:
+        note_window(
+            rows, SealedWindow(done.export, done.range.window.end, done.range.seal, done.delivered_at)
+        )
 
 
 def note_window(rows: Rows, window: SealedWindow) -> None:

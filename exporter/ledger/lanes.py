@@ -19,8 +19,8 @@ MORE_ALARMS: Final = "and later ones: every plan in the ledger with more than on
 
 def lane_after(lane: Lane, plan: Plan) -> Lane:
     """A lane's progress once this plan is delivered."""
-    if lane.kind is LaneKind.REPLAY:
-        return replace(lane, sequences=lane.sequences[1:], done=len(lane.sequences) == 1)
+    if plan.final and lane.kind is LaneKind.REPLAY:
+        return replace(lane, sequences=lane.sequences[1:], last_key=None, done=len(lane.sequences) == 1)
     if plan.final:
         return closed(lane, plan.range.window.end, plan.range.seal)
     return replace(lane, last_key=plan.range.last)
@@ -39,6 +39,29 @@ def at_start(lane: Lane, watermark: datetime, seal: Seal) -> Lane:
 def added(before: Mapping[str, int], further: Mapping[str, int]) -> dict[str, int]:
     """Counts by name, summed up."""
     return {name: before.get(name, 0) + further.get(name, 0) for name in sorted({*before, *further})}
+
+
+def export_after(export: Export, plan: Plan) -> Export:
+    """An export's row once this plan is delivered."""
+    return replace(
+        moved_on(export, plan.content.filtered),
+        alarm=alarm_after(export.alarm, plan),
+        delivered_at=plan.delivered_at,
+        object_name=plan.name,
+        protected=added(export.protected, plan.content.protected),
+    )
+
+
+def moved_on(export: Export, filtered: int) -> Export:
+    """An export's row once a window, or a part of one, is behind it: whatever kept it from that is over."""
+    return replace(
+        export,
+        version=export.version + 1,
+        tries=0,
+        blocked_until=None,
+        failure=None,
+        filtered=export.filtered + filtered,
+    )
 
 
 def repeats(export: Export, lane: Lane, range_: Range) -> bool:

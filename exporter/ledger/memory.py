@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, PlanState
+from exporter.ledger.storage import Kept
+from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadKind, PlanState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +40,7 @@ class MemoryRows:
         self._open: dict[str, Plan] = {}
         self._attempts: dict[str, tuple[Attempt, ...]] = {}
         self._windows: dict[str, tuple[SealedWindow, ...]] = {}
-        self._bad: dict[str, tuple[BadRecord, ...]] = {}
+        self._bad: dict[int, tuple[str, BadRecord]] = {}
         self._runs: dict[str, RunRecord] = {}
 
     def _set(self, rows: dict[K, V], key: K, value: V | None) -> None:
@@ -169,15 +172,44 @@ class MemoryRows:
         self._set(self._windows, export, rows)
 
     def insert_bad_records(self, plan_id: str, records: Sequence[BadRecord]) -> None:
-        """As many of all plans together as a ledger keeps of one: nobody gets to see them."""
-        held = [record for kept in self._bad.values() for record in kept]
+        """Of those not rendered as many of all plans together as a ledger keeps of one: nobody sees them."""
+        held = [record for _, record in self._bad.values() if record.kind is BadKind.UNRENDERED]
+        new = [record for record in records if record.kind is BadKind.UNRENDERED]
         room = QUARANTINE_RECORDS - len(held)
         room_bytes = QUARANTINE_BYTES - sum(len(record.body) for record in held)
-        if len(records) <= room and sum(len(record.body) for record in records) <= room_bytes:
-            self._set(self._bad, plan_id, tuple(records))
+        fits = len(new) <= room and sum(len(record.body) for record in new) <= room_bytes
+        for record in records:
+            if fits or record.kind is BadKind.REFUSED:
+                self._set(self._bad, len(self._bad) + 1, (plan_id, record))
 
     def bad_records(self, plan_id: str) -> list[BadRecord]:  # noqa: D102
-        return list(self._bad.get(plan_id, ()))
+        return [record for plan, record in self._bad.values() if plan == plan_id]
+
+    def waiting(self, export: str | None = None) -> dict[str, int]:  # noqa: D102
+        plans = [plan.export for plan, _ in self._waiting()]
+        return dict(Counter(name for name in plans if export in (None, name)))
+
+    def waiting_records(  # noqa: D102
+        self, export: str, sequence: int | None, after: int, most: int
+    ) -> list[Kept]:
+        found = (
+            kept
+            for plan, kept in self._waiting()
+            if plan.export == export and sequence in (None, plan.sequence) and kept.number > after
+        )
+        return list(islice(found, most))
+
+    def _waiting(self) -> Iterator[tuple[Plan, Kept]]:
+        for number, (plan_id, record) in sorted(self._bad.items(), key=lambda row: row[0]):
+            plan = self._plans[plan_id]
+            is_waiting = record.kind is BadKind.REFUSED and record.resent_at is None
+            if is_waiting and plan.state is not PlanState.ABANDONED:
+                yield plan, Kept(number, plan.sequence, record)
+
+    def update_bad_record(self, kept: Kept) -> None:  # noqa: D102
+        plan_id, stored = self._bad[kept.number]
+        if stored.resent_at is None:
+            self._set(self._bad, kept.number, (plan_id, kept.record))
 
     def insert_run(self, run: RunRecord) -> None:  # noqa: D102
         self._set(self._runs, run.id, run)

@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from exporter.errors import ConfigError, Conflict
-from exporter.ledger.history import delivered
+from exporter.ledger.events import ended, may_have_landed
+from exporter.ledger.guards import unmoved
+from exporter.ledger.history import delivered, note_delivered
 from exporter.ledger.lanes import at_start
-from exporter.ledger.rules import standing_of, unmoved
+from exporter.ledger.rules import standing_of
 from exporter.model import Lane, LaneKind, PlanState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from exporter.interfaces import Clock
     from exporter.ledger.rules import Ledger, Standing
-    from exporter.ledger.storage import Rows, Storage
-    from exporter.model import Export, Seal, Window
+    from exporter.ledger.storage import Kept, Rows, Storage
+    from exporter.model import BadRecord, Export, Plan, Seal, Window
 
 CONFLICTS: Final = 10
+
+WAITING_AT_ONCE: Final = 100
+"""So many events of the quarantine are in memory at a time; one may have megabytes."""
 
 
 class Requests:
@@ -37,11 +42,12 @@ class Requests:
         with self._ledger.writing(name) as rows:
             rows.update_export(replace(_known(rows, name), paused=True))
 
-    def resume(self, name: str) -> bool:
-        """Go on after a pause, a block or an alarm. True if the open plan will be made anew.
+    def resume(self, name: str) -> Plan | None:
+        """Go on after a pause, a block or an alarm; answers the open plan if it will be made anew.
 
         A plan that cannot have landed anywhere is given up: its range is planned again, with present
-        settings and a name from now on. One that may have landed stays as it is, for good.
+        settings and a name from now on. One that may have landed stays as it is, for good. Of events all
+        that are in stay in, and the others are planned again: the batch on its way may double.
         """
         with self._ledger.writing(name) as rows:
             export = replace(
@@ -54,15 +60,17 @@ class Requests:
                 failure=None,
             )
             plan = next(iter(rows.open_plans(name)), None)
-            again = plan is not None and not any(
-                attempt.outcome.may_have_landed for attempt in rows.attempts(plan.id)
-            )
-            if plan is not None and again:
+            if plan is not None and plan.reached is not None:
+                note_delivered(rows, export, ended(plan, self._clock()))
+                return plan if plan.reached != plan.range.last else None
+            if plan is not None and may_have_landed(rows, plan):
+                plan = None
+            if plan is not None:
                 rows.update_plan(replace(plan, state=PlanState.ABANDONED))
                 # Nobody ever saw its number, and numbers without gaps are what an auditor counts.
                 export = replace(export, sequence=plan.sequence - 1, names_from=self._clock())
             rows.update_export(replace(export, version=export.version + 1))
-            return again
+            return plan
 
     def rename(self, name: str, new_name: str) -> None:
         """Give an export another name; its watermark, plans and object names stay."""
@@ -129,6 +137,35 @@ class Requests:
             rows.insert_lane(lane)
             rows.update_export(replace(export, version=export.version + 1))
             return lane
+
+    def bad_records(self, name: str, sequence: int) -> list[BadRecord]:
+        """What is kept of one plan's bad records; raises ConfigError if there is no such plan."""
+        with self._ledger.storage.reading() as rows:
+            plan = rows.plan_by_sequence(name, sequence)
+            if plan is None or not plan.rendering.is_events:
+                plan = delivered(rows, name, sequence)
+            return rows.bad_records(plan.id)
+
+    def waiting(self, name: str, sequence: int | None = None) -> Iterator[list[Kept]]:
+        """The refused events of an export that nobody has sent again, some at a time, in their order."""
+        last = 0
+        while True:
+            with self._ledger.storage.reading() as rows:
+                _known(rows, name)
+                found = rows.waiting_records(name, sequence, last, WAITING_AT_ONCE)
+            if not found:
+                return
+            last = found[-1].number
+            yield found
+
+    def resent(self, name: str, tried: Sequence[Kept], reasons: Mapping[int, str]) -> None:
+        """Refused events were sent again, and are in but for those with a reason, by number of their row."""
+        with self._ledger.writing(name) as rows:
+            now = self._clock()
+            for kept in tried:
+                again = reasons.get(kept.number)
+                record = replace(kept.record, resent_at=now) if again is None else kept.record
+                rows.update_bad_record(replace(kept, record=replace(record, reason=again or record.reason)))
 
     def accept_source(
         self, name: str, moment: datetime, fallback: Seal, adopt: Callable[[Seal], Seal | None]

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from exporter.errors import Conflict, ExportError, LedgerError, NameTaken, Stopped
-from exporter.ledger.history import delivered, note_run, note_window
-from exporter.ledger.lanes import added, alarm_after, closed, lane_after, repeats
+from exporter.errors import Conflict, ExportError, LedgerError, Stopped
+from exporter.ledger import events
+from exporter.ledger.guards import refuse_taken, unmoved
+from exporter.ledger.history import delivered, landed_hashes, note_delivered, note_run, note_window
+from exporter.ledger.lanes import closed, moved_on, repeats
 from exporter.model import (
     LIVE_LANE,
     Attempt,
@@ -28,12 +30,12 @@ from exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from exporter.interfaces import Clock
     from exporter.ledger.storage import Rows, RunRecord, Storage
-    from exporter.model import BadRecord, Content, Range, Rendering, Seal, Stamp
+    from exporter.model import BadRecord, Content, Key, Range, Rendering, Seal, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,15 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One export with everything that is in progress: what deciding and `status` need."""
+    """One export with everything that is in progress: what deciding and `status` need.
+
+    ``waiting`` counts the refused events that nobody has sent again yet.
+    """
 
     export: Export
     lanes: tuple[Lane, ...]
     open_plan: Plan | None
+    waiting: int = 0
 
     @property
     def live(self) -> Lane:
@@ -115,11 +121,14 @@ class Ledger:
         """Every export by name, as of one moment."""
         with self._storage.reading() as rows:
             plans = {plan.export: plan for plan in rows.open_plans()}
+            waiting = rows.waiting()
             lanes: dict[str, list[Lane]] = {}
             for lane in rows.lanes():
                 lanes.setdefault(lane.export, []).append(lane)
             return {
-                row.name: Standing(row, tuple(lanes.get(row.name, ())), plans.get(row.name))
+                row.name: Standing(
+                    row, tuple(lanes.get(row.name, ())), plans.get(row.name), waiting.get(row.name, 0)
+                )
                 for row in rows.exports()
             }
 
@@ -135,17 +144,19 @@ class Ledger:
 
     # --- the protocol ----------------------------------------------------------------------------
 
-    def begin(self, name: str, account: str, claim: str, begin: datetime, seal: Seal) -> Standing:
+    def begin(
+        self, name: str, account: str, claim: str, begin: datetime, seal: Seal, *, is_events: bool = False
+    ) -> Standing:
         """Step 0. Store for good where this export's deliveries begin; a second call changes nothing."""
         with self.writing() as rows:
             if rows.export(name) is None:
-                self._refuse_taken(rows, name, claim)
+                refuse_taken(rows, name, claim, is_events=is_events)
                 names_from = rows.names_from()
                 rows.insert_export(Export(name, account, claim, begin, seal, names_from=names_from))
                 rows.insert_lane(Lane(name, LIVE_LANE, LaneKind.LIVE, begin, seal))
         return self._begun(name)
 
-    def relocate(self, name: str, account: str, claim: str) -> Standing:
+    def relocate(self, name: str, account: str, claim: str, *, is_events: bool = False) -> Standing:
         """Move an export's names elsewhere, as the configuration says, if they meet nobody else's."""
         with self.writing() as rows:
             export = self._export(rows, name)
@@ -156,7 +167,7 @@ class Ledger:
                     hint="an export's account never changes: give the new account an export name of its own",
                 )
             if export.claim != claim:
-                self._refuse_taken(rows, name, claim)
+                refuse_taken(rows, name, claim, is_events=is_events)
                 rows.update_export(replace(export, claim=claim, version=export.version + 1))
         return self._begun(name)
 
@@ -217,11 +228,32 @@ class Ledger:
         """Step 6, when the attempt did not deliver: keep what is known of it, and when to try again."""
         with self.writing(plan.export) as rows:
             rows.update_attempt(replace(attempt, outcome=outcome, error=failure.message))
-            export = self._export(rows, plan.export) if self._is_open(rows, plan) else None
+            export = self._export(rows, plan.export) if self._open(rows, plan) else None
             if export is not None and not export.stopped:
                 rows.update_export(
                     replace(export, tries=export.tries + 1, blocked_until=retry_at, failure=failure)
                 )
+
+    def reach(
+        self, plan: Plan, before: Key | None, key: Key, sent: int = 0, refused: Sequence[BadRecord] = ()
+    ) -> None:
+        """Step 6 of events, for each batch: all up to ``key`` are in, but for those that were refused.
+
+        They go into the quarantine in the same transaction. Raises Conflict unless progress was at
+        ``before``: of two processes that deliver the same plan, the second one ends there.
+        """
+        with self.writing(plan.export) as rows:
+            stored, export = self._still_open(rows, plan), self._export(rows, plan.export)
+            if export.stopped:
+                raise Stopped(export.stopped, hint=resume_hint(export.name))
+            events.reach(rows, stored, before, key, sent, refused)
+            if export.tries:  # it gets on, so the next failure is the first in a row
+                rows.update_export(replace(export, tries=0))
+
+    def interrupted(self, plan: Plan, attempt: Attempt) -> None:
+        """Step 6 of events, when the process has to end between two batches: nobody has to wait for that."""
+        with self.writing(plan.export) as rows:
+            rows.update_attempt(replace(attempt, outcome=Outcome.NOT_SENT, error="the run had to end"))
 
     def judge(self, plan: Plan, attempt: Attempt) -> bool:
         """Step 6, when the name was taken: True if the object is ours, else the export is stopped.
@@ -252,44 +284,22 @@ class Ledger:
         which this one took for ours is foreign, and the watermark must not pass it.
         """
         with self.writing(plan.export) as rows:
-            self._still_open(rows, plan)
+            stored = self._still_open(rows, plan)
             rows.update_attempt(replace(attempt, outcome=outcome))
             export = self._export(rows, plan.export)
             if not export.stopped:
-                return self._commit(rows, export, plan, attempt)
+                return self._commit(rows, export, stored, attempt)
         raise Stopped(export.stopped, hint=resume_hint(export.name))
 
     def _commit(self, rows: Rows, export: Export, plan: Plan, attempt: Attempt) -> Plan:
-        landed = {
-            row.content.content_sha256
-            for row in rows.attempts(plan.id)
-            if row.store == attempt.store and row.outcome.may_have_landed
-        }
-        if not landed:  # since this attempt was judged, those that made the object ours were refused
+        hashes: tuple[str, ...] = ()
+        if plan.rendering.is_events:
+            events.require_all(plan)
+        elif not (hashes := landed_hashes(rows, plan, attempt)):
+            # Since this attempt was judged, those that made the object ours were refused.
             raise Conflict(f"plan {plan.sequence} of export '{plan.export}' cannot have landed")
-        now = self._clock()
-        done = replace(plan, state=PlanState.DELIVERED, delivered_at=now, hashes=tuple(sorted(landed)))
-        rows.update_plan(done)
-        lane = rows.lane(plan.export, plan.lane)
-        if lane is None:
-            raise Conflict(f"lane '{plan.lane}' of export '{plan.export}' has gone")
-        rows.update_lane(lane_after(lane, plan))
-        rows.update_export(
-            replace(
-                export,
-                version=export.version + 1,
-                tries=0,
-                blocked_until=None,
-                failure=None,
-                alarm=alarm_after(export.alarm, done),
-                delivered_at=now,
-                object_name=plan.name,
-                filtered=export.filtered + plan.content.filtered,
-                protected=added(export.protected, plan.content.protected),
-            )
-        )
-        if plan.final and lane.kind is LaneKind.LIVE:
-            note_window(rows, SealedWindow(plan.export, plan.range.window.end, plan.range.seal, now))
+        done = replace(plan, state=PlanState.DELIVERED, delivered_at=self._clock(), hashes=hashes)
+        note_delivered(rows, export, done)
         return done
 
     def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal, filtered: int = 0) -> None:
@@ -297,16 +307,7 @@ class Ledger:
         with self.writing(before.name) as rows:
             export, lane = self._unchanged(rows, before, lane_id)
             rows.update_lane(closed(lane, end, seal))
-            rows.update_export(
-                replace(
-                    export,
-                    version=export.version + 1,
-                    tries=0,
-                    blocked_until=None,
-                    failure=None,
-                    filtered=export.filtered + filtered,
-                )
-            )
+            rows.update_export(moved_on(export, filtered))
             if lane.kind is LaneKind.LIVE:
                 note_window(rows, SealedWindow(export.name, end, seal, self._clock(), filtered))
 
@@ -352,22 +353,15 @@ class Ledger:
             raise Conflict(f"export '{before.name}' was paused")
         return export, lane
 
-    def _is_open(self, rows: Rows, plan: Plan) -> bool:
+    def _open(self, rows: Rows, plan: Plan) -> Plan | None:
         stored = rows.plan(plan.id)
-        return stored is not None and stored.state is PlanState.OPEN and stored.export == plan.export
+        is_open = stored and stored.state is PlanState.OPEN and stored.export == plan.export
+        return stored if is_open else None
 
-    def _still_open(self, rows: Rows, plan: Plan) -> None:
-        if not self._is_open(rows, plan):
+    def _still_open(self, rows: Rows, plan: Plan) -> Plan:
+        if (stored := self._open(rows, plan)) is None:
             raise Conflict(f"plan {plan.sequence} of export '{plan.export}' is no longer open")
-
-    def _refuse_taken(self, rows: Rows, name: str, claim: str) -> None:
-        holder = rows.export_by_claim(claim)
-        if holder is not None and holder.name != name:
-            raise NameTaken(
-                f"export '{name}' would write the same object names as export '{holder.name}': {claim}",
-                hint="give one of them another prefix, or rename the old one: audit-exporter rename "
-                f"{holder.name} {name}",
-            )
+        return stored
 
 
 def standing_of(rows: Rows, name: str) -> Standing | None:
@@ -375,16 +369,8 @@ def standing_of(rows: Rows, name: str) -> Standing | None:
     export = rows.export(name)
     if export is None:
         return None
-    return Standing(export, tuple(rows.lanes(name)), next(iter(rows.open_plans(name)), None))
-
-
-def unmoved(rows: Rows, before: Export) -> Export:
-    """The export's present row; raises Conflict if what comes next is no longer what it was."""
-    export = rows.export(before.name)
-    # The claim besides the version: a renamed export's name may be a new export's by now.
-    if export is None or (export.version, export.claim) != (before.version, before.claim):
-        raise Conflict(f"another process moved export '{before.name}' first")
-    return export
+    open_plan, waiting = next(iter(rows.open_plans(name)), None), rows.waiting(name)
+    return Standing(export, tuple(rows.lanes(name)), open_plan, waiting.get(name, 0))
 
 
 def foreign_alarm(store: str, name: str) -> str:

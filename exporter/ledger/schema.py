@@ -182,6 +182,14 @@ sa.Index(
     postgresql_where=plans.c.state == "open",
 )
 
+# What plans have in common; their `rendering` names one by its id. Those of version 1 hold theirs inside.
+mappings = sa.Table(
+    "mappings",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("value", Text, nullable=False),
+)
+
 attempts = sa.Table(
     "attempts",
     metadata,
@@ -220,6 +228,18 @@ bad_records = sa.Table(
     sa.Column("resent_at", UtcTime),
 )
 
+
+def is_waiting(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
+    """The conditions under which a row of `bad_records` is a refused event that nobody has sent again."""
+    # A literal, because a bound value would keep SQLite from using the partial index.
+    return table.c.kind == sa.literal_column("'refused'"), table.c.resent_at.is_(None)
+
+
+_IS_WAITING: Final = sa.and_(*is_waiting(bad_records))
+waiting_records = sa.Index(
+    "waiting_records", bad_records.c.plan, sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING
+)
+
 runs = sa.Table(
     "runs",
     metadata,
@@ -246,7 +266,7 @@ _SECOND_COLUMNS: Final = {
 
 
 def _second(connection: sa.Connection) -> None:
-    """What filters, protection and events keep. A new ledger has it from the first step on."""
+    """What filters, protection, events and large formats keep. A new ledger has it from the first step on."""
     prepare = connection.dialect.identifier_preparer
     for table, names in _SECOND_COLUMNS.items():
         there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
@@ -254,6 +274,8 @@ def _second(connection: sa.Connection) -> None:
             if name not in there:
                 column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {prepare.format_table(table)} ADD COLUMN {column}")
+    waiting_records.create(connection, checkfirst=True)
+    mappings.create(connection, checkfirst=True)
 
 
 MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_first, _second)

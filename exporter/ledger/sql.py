@@ -13,11 +13,12 @@ import sqlalchemy as sa
 
 from exporter.errors import LedgerError
 from exporter.ledger import encoding, schema
+from exporter.ledger.mappings import find, keep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.ledger.storage import RunRecord
+    from exporter.ledger.storage import Kept, RunRecord
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
 
 MISSING_HINT: Final = (
@@ -101,29 +102,36 @@ class SqlRows:
         self._update(schema.lanes, encoding.lane_row(lane), "export", "id")
 
     def plan(self, plan_id: str) -> Plan | None:  # noqa: D102
-        row = self._one(sa.select(schema.plans).where(schema.plans.c.id == plan_id))
-        return None if row is None else encoding.plan_of(row)
+        return next(iter(self._plans(sa.select(schema.plans).where(schema.plans.c.id == plan_id))), None)
 
     def open_plans(self, export: str | None = None) -> list[Plan]:  # noqa: D102
         # A literal, because a bound value would keep SQLite from using the partial index.
         query = sa.select(schema.plans).where(schema.plans.c.state == sa.literal_column("'open'"))
         if export is not None:
             query = query.where(schema.plans.c.export == export)
-        return [encoding.plan_of(row) for row in self._all(query)]
+        return self._plans(query)
 
     def plan_by_sequence(self, export: str, sequence: int) -> Plan | None:  # noqa: D102
         table = schema.plans
         query = sa.select(table).where(
             table.c.export == export, table.c.sequence == sequence, table.c.state != "abandoned"
         )
-        row = self._connection.execute(query.order_by(table.c.created_at.desc())).first()
-        return None if row is None else encoding.plan_of(row)
+        return next(iter(self._plans(query.order_by(table.c.created_at.desc()).limit(1))), None)
 
     def insert_plan(self, plan: Plan) -> None:  # noqa: D102
-        self._insert(schema.plans, encoding.plan_row(plan))
+        self._insert(schema.plans, self._plan_row(plan))
 
     def update_plan(self, plan: Plan) -> None:  # noqa: D102
-        self._update(schema.plans, encoding.plan_row(plan), "id")
+        self._update(schema.plans, self._plan_row(plan), "id")
+
+    def _plan_row(self, plan: Plan) -> encoding.Row:
+        mapping = plan.rendering.mapping
+        return encoding.plan_row(plan, None if mapping is None else keep(self._connection, mapping))
+
+    def _plans(self, query: sa.Select[Any]) -> list[Plan]:
+        rows = self._all(query)
+        mappings = find(self._connection, encoding.mapping_ids(rows))
+        return [encoding.plan_of(row, mappings) for row in rows]
 
     def attempts(self, plan_id: str) -> list[Attempt]:  # noqa: D102
         table = schema.attempts
@@ -167,6 +175,25 @@ class SqlRows:
         query = sa.select(table).where(table.c.plan == plan_id).order_by(table.c.number)
         return [encoding.bad_record_of(row) for row in self._all(query)]
 
+    def waiting(self, export: str | None = None) -> dict[str, int]:  # noqa: D102
+        name = schema.plans.c.export
+        query = _waiting(sa.select(name, sa.func.count().label("waiting")), export).group_by(name)
+        return {row.export: row.waiting for row in self._all(query)}
+
+    def waiting_records(  # noqa: D102
+        self, export: str, sequence: int | None, after: int, most: int
+    ) -> list[Kept]:
+        table, number = schema.bad_records, schema.plans.c.sequence
+        query = _waiting(sa.select(table, number), export).where(table.c.number > after)
+        if sequence is not None:
+            query = query.where(number == sequence)
+        return [encoding.kept_of(row) for row in self._all(query.order_by(table.c.number).limit(most))]
+
+    def update_bad_record(self, kept: Kept) -> None:  # noqa: D102
+        table, record = schema.bad_records, kept.record
+        update = sa.update(table).where(table.c.number == kept.number, table.c.resent_at.is_(None))
+        self._connection.execute(update.values(reason=record.reason, resent_at=record.resent_at))
+
     def insert_run(self, run: RunRecord) -> None:  # noqa: D102
         self._insert(schema.runs, encoding.run_row(run))
 
@@ -180,6 +207,14 @@ class SqlRows:
 
     def delete_runs(self, before: datetime) -> None:  # noqa: D102
         self._connection.execute(sa.delete(schema.runs).where(schema.runs.c.started_at < before))
+
+
+def _waiting(query: sa.Select[Any], export: str | None) -> sa.Select[Any]:
+    """Of refused events and their plans those that nobody has sent again."""
+    bad, plans = schema.bad_records, schema.plans
+    query = query.select_from(bad.join(plans, plans.c.id == bad.c.plan))
+    query = query.where(*schema.is_waiting(bad), plans.c.state != "abandoned")
+    return query if export is None else query.where(plans.c.export == export)
 
 
 def meta(connection: sa.Connection, key: str) -> str | None:

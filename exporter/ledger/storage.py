@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -24,6 +24,15 @@ class RunRecord:
     failing: int = 0
     error: str = ""
     hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record in the quarantine as a row: its number, and the sequence number of its plan."""
+
+    number: int
+    sequence: int
+    record: BadRecord
 
 
 class Rows(Protocol):
@@ -85,6 +94,18 @@ class Rows(Protocol):
 
     def insert_bad_records(self, plan_id: str, records: Sequence[BadRecord]) -> None: ...  # noqa: D102
     def bad_records(self, plan_id: str) -> list[BadRecord]: ...  # noqa: D102
+
+    def waiting(self, export: str | None = None) -> Mapping[str, int]:
+        """How many refused events nobody has sent again, by export; of plans that were given up, none."""
+        ...
+
+    def waiting_records(self, export: str, sequence: int | None, after: int, most: int) -> list[Kept]:
+        """The first of these events behind the row ``after``, of one plan or of all."""
+        ...
+
+    def update_bad_record(self, kept: Kept) -> None:
+        """Put this record in the place of the one in its row, unless that was sent again meanwhile."""
+        ...
 
     def insert_run(self, run: RunRecord) -> None: ...  # noqa: D102
     def update_run(self, run: RunRecord) -> None: ...  # noqa: D102

@@ -190,7 +190,8 @@ class ScopedRows:
         by_plan = {"plan", "attempts", "insert_bad_records", "bad_records"}
         # An attempt's row is that of the process which made it, whatever its export is called by now: who
         # else reads it does so once, before or after.
-        own = {"ledger_id", "update_attempt"}
+        # A row of the quarantine was looked up by its export before.
+        own = {"ledger_id", "update_attempt", "update_bad_record"}
         owner: str | None = None
         if name in own:
             owner = self._export

@@ -19,6 +19,7 @@ from exporter.model import (
     LIVE_LANE,
     QUARANTINE_RECORDS,
     Attempt,
+    BadKind,
     BadRecord,
     Content,
     Export,
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from exporter.ledger.storage import Rows, Storage
+
+KEY: Final = ("2026-11-19 01:00:00.000000", 1)
+REFUSED: Final = replace(BAD, kind=BadKind.REFUSED)
 
 few = settings(deadline=None, max_examples=40)
 """Each example is a transaction, which a database syncs to disk."""
@@ -161,6 +165,12 @@ plans = st.builds(
     state=st.sampled_from(PlanState),
     delivered_at=st.none() | times,
     hashes=st.lists(json_texts, max_size=3).map(tuple),
+    reached=st.none() | keys,
+    sent=numbers,
+    refused=numbers,
+)
+bad_records = st.builds(
+    BadRecord, texts, texts, numbers, st.binary(), st.sampled_from(BadKind), st.none() | times
 )
 attempts = st.builds(
     Attempt,
@@ -264,9 +274,9 @@ def keeps_every_window_run_and_bad_record(subject: Subject) -> None:
 
     @few
     @given(
-        st.builds(SealedWindow, names, times, seals, times.filter(lambda time: time < FAR)),
+        st.builds(SealedWindow, names, times, seals, times.filter(lambda time: time < FAR), numbers),
         runs,
-        st.builds(BadRecord, texts, texts, numbers, st.binary()),
+        bad_records,
     )
     @example(SealedWindow("", BEGIN, {}, BEGIN), RunRecord("0", BEGIN), replace(BAD, body=bytes(1_000_000)))
     def keeps(window: SealedWindow, run: RunRecord, bad: BadRecord) -> None:
@@ -479,6 +489,11 @@ def _planned(subject: Subject) -> None:
     subject.plan()
 
 
+def _refused(subject: Subject) -> None:
+    _planned(subject)
+    subject.ledger.reach(_open(subject), None, KEY, 1, [REFUSED, REFUSED])
+
+
 def _attempted(subject: Subject) -> None:
     _planned(subject)
     subject.ledger.attempt(_open(subject), content(), STORE)
@@ -489,6 +504,9 @@ WHOLE: Final[Mapping[str, tuple[Callable[[Subject], None], Callable[[Subject], o
     "relocate": (_delivered, lambda it: it.ledger.relocate(NAME, "acme", "elsewhere"), 1),
     "plan": (_delivered, lambda it: it.ledger.plan(it.export(), it.draft(bad=1), [BAD]), 4),
     "attempt": (_planned, lambda it: it.ledger.attempt(_open(it), content(), STORE), 1),
+    "reach": (_planned, lambda it: it.ledger.reach(_open(it), None, KEY, 1, [REFUSED]), 2),
+    "interrupted": (_attempted, lambda it: it.ledger.interrupted(*_tried(it)), 1),
+    "resent": (_refused, lambda it: it.requests.resent(NAME, next(it.requests.waiting(NAME)), {}), 2),
     "answer": (
         _attempted,
         lambda it: it.ledger.answer(*_tried(it), Outcome.REFUSED, Failure("no", "", BEGIN), at(1)),

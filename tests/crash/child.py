@@ -34,6 +34,7 @@ PRELOADED = (
     "exporter.destinations.directory",
     "exporter.destinations.gcs.store",
     "exporter.destinations.s3.store",
+    "exporter.destinations.splunk_hec.destination",
     "exporter.ledger.postgres",
     "exporter.ledger.sqlite",
     "exporter.network.session",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.destinations import directory
+from exporter.journal import PlanJournal
 from exporter.ledger.requests import _abandon_open
 from exporter.ledger.rules import Ledger
 from exporter.ledger.sql import SqlRows
@@ -18,18 +19,18 @@ from exporter.pipeline import Delivered, Pipeline
 from exporter.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from exporter.ledger.rules import Standing
-    from exporter.model import Plan
+    from exporter.model import BadRecord, Batch, Plan
     from exporter.pipeline import Job, Ready
 
 
 def commit_before_put() -> None:
     """The watermark moves first."""
 
-    def deliver(self: Pipeline, ready: Ready, progress: Any) -> Delivered:  # noqa: ANN401 - as it comes
+    def deliver(self: Pipeline, ready: Ready, progress: Any, must_end: Any = None) -> Delivered:  # noqa: ANN401, ARG001 - as it comes
         attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
         plan = self._ledger.commit(ready.plan, attempt, Outcome.SUCCEEDED)
         return Delivered(plan, ready.package.content, ready.job.destination.deliver(ready.package, progress))
@@ -40,7 +41,7 @@ def commit_before_put() -> None:
 def put_before_attempt() -> None:
     """An attempt is recorded once it has succeeded."""
 
-    def deliver(self: Pipeline, ready: Ready, progress: Any) -> Delivered:  # noqa: ANN401 - as it comes
+    def deliver(self: Pipeline, ready: Ready, progress: Any, must_end: Any = None) -> Delivered:  # noqa: ANN401, ARG001 - as it comes
         try:
             receipt, outcome = ready.job.destination.deliver(ready.package, progress), Outcome.SUCCEEDED
         except Exception:  # noqa: BLE001 - this is the mutant
@@ -126,7 +127,44 @@ def never_swept() -> None:
 
 def conflicts_ignored() -> None:
     """Whoever commits second does so all the same."""
-    Ledger._still_open = lambda self, rows, plan: None  # type: ignore[method-assign] # noqa: ARG005
+    Ledger._still_open = lambda self, rows, plan: plan  # type: ignore[method-assign] # noqa: ARG005
+
+
+def told_before_it_is_sent() -> None:
+    """The ledger hears that a batch is in, and then it goes out."""
+
+    def send(self: Pipeline, ready: Ready, progress: Any, must_end: Any) -> Receipt:  # noqa: ANN401 - as it comes
+        journal = PlanJournal(self._ledger, ready.plan, ready.package, progress, must_end)
+        for batch in ready.package.batches:
+            journal.accepted(batch)
+        journal.close()
+        return ready.job.destination.deliver(ready.package, _Deaf())
+
+    Pipeline._send = send  # type: ignore[method-assign]
+
+
+class _Deaf:
+    """A journal that does not care."""
+
+    def __call__(self, size_bytes: int, /) -> None:
+        """Bytes."""
+
+    def ends(self) -> bool:
+        """Never."""
+        return False
+
+    def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
+        """A batch."""
+
+
+def progress_forgotten() -> None:
+    """A delivery begins again from its window's start."""
+    render_again = Pipeline._render_again
+
+    def render_all(self: Pipeline, job: Job, plan: Plan) -> Ready:
+        return replace(render_again(self, job, replace(plan, reached=None)), plan=plan)
+
+    Pipeline._render_again = render_all  # type: ignore[method-assign]
 
 
 MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
@@ -141,5 +179,7 @@ MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
         files_replaced,
         never_swept,
         conflicts_ignored,
+        told_before_it_is_sent,
+        progress_forgotten,
     )
 }

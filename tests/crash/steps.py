@@ -41,8 +41,11 @@ LAST: Step = ("the end", 1)
 
 METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (Pipeline, ("prepare", "deliver")),
-    (Ledger, ("begin", "plan", "attempt", "answer", "judge", "commit", "advance", "record_run")),
-    (Requests, ("backfill", "replay", "resume")),
+    (
+        Ledger,
+        ("begin", "plan", "attempt", "answer", "reach", "judge", "commit", "advance", "record_run"),
+    ),
+    (Requests, ("backfill", "replay", "resume", "resent")),
     (DirectoryStore, ("put",)),
     (S3Store, ("put", "_begin", "_upload_part", "_complete")),
     (GcsStore, ("put", "_put_at_once", "_begin")),

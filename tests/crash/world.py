@@ -134,6 +134,7 @@ class World:
         nursery: Nursery,
         every: str = "1h",
         ledger: LedgerPlace | None = None,
+        part_limit_bytes: int = PART_LIMIT_BYTES,
     ) -> None:
         self.folder = folder
         self.place = place
@@ -146,12 +147,12 @@ class World:
         self._nursery = nursery
         self._saved: tuple[bytes, dict[str, bytes]] = (b"", {})
         folder.mkdir()
-        self.config.write_text(yaml.safe_dump(self._settings(every)))
+        self.config.write_text(yaml.safe_dump(self._settings(every, part_limit_bytes)))
         with closing(sqlite3.connect(self.source)) as connection:
             connection.executescript(TABLE)
         assert self.run("ledger", "create") == 0, self.said()
 
-    def _settings(self, every: str) -> dict[str, object]:
+    def _settings(self, every: str, part_limit_bytes: int) -> dict[str, object]:
         return {
             "source": {
                 "url": "sqlite:///audit.db",
@@ -170,7 +171,7 @@ class World:
             "defaults": {
                 "every": every,
                 "start": f"{BEGIN:%Y-%m-%dT%H:%M:%SZ}",
-                "part_limit": PART_LIMIT_BYTES,
+                "part_limit": part_limit_bytes,
                 "max_record": LONGEST_RECORD_BYTES,
             },
             "exports": [{"account": name, "destination": dict(self.place.settings)} for name in ACCOUNTS],

@@ -14,8 +14,9 @@ from exporter.ledger import schema
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
 from exporter.ledger.sqlite import SqliteStorage, create_sqlite
-from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS
+from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadKind
 from tests.contracts.ledger import BAD, ScopedStorage, Subject
+from tests.contracts.ledger_events import EVENT_RULES
 from tests.contracts.ledger_requests import REQUESTS
 from tests.contracts.ledger_rules import RULES
 from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
@@ -79,7 +80,9 @@ def subject(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) 
     storage.close()
 
 
-@pytest.mark.parametrize("promise", [*RULES, *REQUESTS, *STORAGE], ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize(
+    "promise", [*RULES, *EVENT_RULES, *REQUESTS, *STORAGE], ids=lambda promise: promise.__name__
+)
 def test_every_ledger_keeps_the_contract(promise: Callable[[Subject], None], subject: Subject) -> None:
     promise(subject)
 
@@ -87,14 +90,17 @@ def test_every_ledger_keeps_the_contract(promise: Callable[[Subject], None], sub
 def test_memory_keeps_no_more_bad_records_of_all_plans_than_a_ledger_of_one() -> None:
     """A dry run over years of unreadable records ends as any other."""
     big = replace(BAD, body=bytes(QUARANTINE_BYTES // 2))
+    refused = replace(big, kind=BadKind.REFUSED)
     for half in ([big], [BAD] * (QUARANTINE_RECORDS // 2)):
         with MemoryStorage().writing() as rows:
             for plan in ("1", "2", "3"):
                 rows.insert_bad_records(plan, half)
             assert [rows.bad_records(plan) for plan in ("1", "2", "3")] == [half, half, []]
+            rows.insert_bad_records("3", [refused])
+            assert rows.bad_records("3") == [refused]
 
 
-@pytest.mark.parametrize("promise", [*RULES, *REQUESTS], ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("promise", [*RULES, *EVENT_RULES, *REQUESTS], ids=lambda promise: promise.__name__)
 def test_a_rule_touches_nothing_beside_the_export_that_it_names(promise: Callable[[Subject], None]) -> None:
     """So that a storage may let transactions of other exports go on at the same time."""
     promise(Subject(ScopedStorage(MemoryStorage())))

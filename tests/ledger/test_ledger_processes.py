@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from exporter.ledger import encoding, schema
 from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
+from exporter.ledger.sql import SqlRows
 from tests.contracts.ledger import Subject
 from tests.contracts.ledger_processes import Found, World, broken_promises, live
 from tests.kit.postgres import postgres_server, shared_postgres
@@ -90,7 +91,8 @@ def judge(storage: Storage, world: World, crowd: Crowd) -> None:
     subject = Subject(storage)
     standings = subject.ledger.standings()
     with storage.reading() as rows:
-        plans = read(rows, schema.plans, schema.plans.c.sequence, encoding.plan_of)
+        assert isinstance(rows, SqlRows)
+        plans = rows._plans(sa.select(schema.plans).order_by(schema.plans.c.sequence))
         windows = read(rows, schema.windows, schema.windows.c.number, encoding.window_of)
         attempts = read(rows, schema.attempts, schema.attempts.c.number, encoding.attempt_of)
     counting = [plan for plan in plans if plan.state != "abandoned"]

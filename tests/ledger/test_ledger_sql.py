@@ -230,12 +230,16 @@ def test_what_grows_without_end_is_never_scanned(subject: Subject) -> None:
         rows.plan("id")
         rows.attempts("id")
         rows.bad_records("id")
+        rows.waiting()
+        rows.waiting(NAME)
+        rows.waiting_records(NAME, None, 0, 1)
+        rows.waiting_records(NAME, 1, 0, 1)
         rows.last_window_before(NAME, BEGIN)
         rows.last_run()
         rows.delete_runs(before=BEGIN)
         rows.delete_windows(NAME, before=BEGIN)
         searches = [one for one in statements if one[0].startswith(("SELECT", "DELETE"))]
-        assert len(searches) == 10
+        assert len(searches) == 14
         for text, values in searches:
             connection = rows._connection  # type: ignore[attr-defined]
             steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)

@@ -180,10 +180,10 @@ class Events:
             job,
             zone=ZoneInfo(self._rng.choice(ZONES)),
             every=self._rng.choice((job.every, *EVERY)),
-            rendering=world.rendering(),
+            rendering=world.rendering(job.name),
             part_limit_bytes=self._rng.choice(LIMITS),
         )
-        if self._rng.random() < 0.2:
+        if self._rng.random() < 0.2 and not changes.rendering.is_events:
             prefix = f"{job.name}/{self._rng.choice(('', 'moved'))}".removesuffix("/")
             destination = world.destination(self._rng.randrange(2), prefix)
             changes = replace(changes, destination=destination, claim=destination.claim(job.account))
@@ -239,6 +239,8 @@ class Events:
     def _squat(self) -> None:
         """Somebody else writes an object of the name that comes next."""
         for plan in self._rows().open_plans():
+            if plan.rendering.is_events:
+                continue
             store = self._rng.choice(self._world.stores)
             stored = store.objects.setdefault(plan.name, StoredObject(b"not ours", FOREIGN))
             self._world.note(f"    {plan.name} is {'foreign' if stored.metadata == FOREIGN else 'ours'}")

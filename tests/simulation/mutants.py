@@ -12,7 +12,9 @@ from unittest import mock
 
 from exporter import keys, pipeline
 from exporter.destinations.memory import Fault, MemoryStore
+from exporter.destinations.memory_events import MemoryEvents
 from exporter.errors import Conflict, DeliveryError
+from exporter.ledger import events as ledger_events
 from exporter.ledger import requests, rules
 from exporter.ledger.memory import MemoryRows
 from exporter.ledger.requests import Requests
@@ -22,23 +24,25 @@ from exporter.pipeline import Delivered, Pipeline
 from exporter.sources.memory import MemorySource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
     from exporter.destinations.memory import StoredObject
-    from exporter.interfaces import Clock
+    from exporter.interfaces import Clock, Journal
     from exporter.ledger.memory import MemoryStorage
     from exporter.ledger.rules import Draft
     from exporter.model import (
         Attempt,
         BadRecord,
+        Batch,
         Content,
         Export,
         Lane,
         Package,
         Plan,
         Range,
+        Receipt,
         Rendering,
         Seal,
         Window,
@@ -72,6 +76,11 @@ def _no_version(
     real: Unchanged, ledger: Ledger, rows: MemoryRows, before: Export, lane: str
 ) -> tuple[Export, Lane]:
     return real(ledger, rows, rows.export(before.name) or before, lane)
+
+
+def _closed_or_not(_: object, ledger: Ledger, rows: MemoryRows, plan: Plan) -> Plan:
+    del ledger
+    return rows.plan(plan.id) or plan
 
 
 def _resume_forgets_attempts(real: Resume, asked: Requests, name: str) -> bool:
@@ -248,6 +257,52 @@ def _restored_with_old_names(
     return given_up
 
 
+# --- events ------------------------------------------------------------------------------------------
+
+
+class _NothingTold:
+    """A journal that nobody hears."""
+
+    def __call__(self, size_bytes: int, /) -> None:
+        """Bytes."""
+
+    def ends(self) -> bool:
+        """Never."""
+        return False
+
+    def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
+        """A batch."""
+
+
+def _told_first(_: object, self: MemoryEvents, package: Package, journal: Journal) -> Receipt:
+    for batch in package.batches:
+        journal.accepted(batch)
+    return _DELIVER(self, package, _NothingTold())
+
+
+_DELIVER = MemoryEvents.deliver
+
+
+def _not_compared(real: Callable[..., None], rows: MemoryRows, plan: Plan, _: object, *rest: object) -> None:
+    real(rows, plan, plan.reached, *rest)
+
+
+def _refused_forgotten(real: Callable[..., None], *arguments: object) -> None:
+    *others, _ = arguments
+    real(*others, [])
+
+
+def _all_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
+    return replace(real(self, job, replace(plan, reached=None)), plan=plan)
+
+
+def _as_it_was_read(
+    real: Callable[[Ledger, MemoryRows, Plan], Plan], ledger: Ledger, rows: MemoryRows, plan: Plan
+) -> Plan:
+    real(ledger, rows, plan)
+    return plan
+
+
 # --- around the protocol -----------------------------------------------------------------------------
 
 
@@ -269,7 +324,7 @@ def _unflagged(real: Callable[[Plan, Rendered], Package], plan: Plan, rendered: 
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
     "versions are not compared": _instead(Ledger, "_unchanged", _no_version),
-    "a plan is attempted and committed though it is closed": _instead(Ledger, "_still_open", lambda *_: None),
+    "a plan is attempted and committed though it is closed": _instead(Ledger, "_still_open", _closed_or_not),
     "whatever exists is ours": _instead(Ledger, "judge", _always_ours),
     "whatever exists is foreign": _may_have_landed(),
     "an unknown outcome has not landed": _may_have_landed(Outcome.PENDING, Outcome.SUCCEEDED),
@@ -303,7 +358,12 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "resume leaves a gap in the numbers": _instead(Requests, "resume", _resume_leaves_a_gap),
     "backfill takes what live delivery has": _instead(Requests, "backfill", _backfill_sealed_now),
     "backfills may overlap": _instead(requests, "_refuse_repeats", lambda *_: None),
-    "repeats are not flagged": _instead(pipeline, "_package", _unflagged),
+    "progress comes before the answer": _instead(MemoryEvents, "deliver", _told_first),
+    "progress is not compared": _instead(ledger_events, "reach", _not_compared),
+    "progress of another process is overwritten": _instead(Ledger, "_still_open", _as_it_was_read),
+    "refused events are forgotten": _instead(ledger_events, "reach", _refused_forgotten),
+    "events are all sent again after a failure": _instead(Pipeline, "_render_again", _all_again),
+    "repeats are not flagged": _instead(pipeline, "package_of", _unflagged),
     "a restored ledger goes on with its names": _instead(requests, "restored", _restored_with_old_names),
     "a restored ledger keeps its id": _instead(MemoryRows, "set_ledger_id", lambda *_: None),
 }

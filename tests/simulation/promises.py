@@ -17,22 +17,21 @@ from typing import TYPE_CHECKING
 
 from exporter.model import LIVE_LANE, LaneKind, Outcome, PlanState
 from tests.simulation.application import visible
+from tests.simulation.event_promises import EventPromises, id_of
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from exporter.destinations.memory import MemoryStore, StoredObject
+    from exporter.destinations.memory_events import MemoryEvents
     from exporter.ledger.memory import MemoryRows
     from exporter.model import Export, Lane, Plan
     from tests.simulation.application import Application
 
 FOREIGN = {"audit-plan": "foreign"}
 ONCE = "once"
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +58,15 @@ class Promises:
     def __init__(
         self,
         stores: Sequence[MemoryStore],
+        events: MemoryEvents,
         application: Application,
         clock: Callable[[], datetime],
         note: Callable[[str], None],
     ) -> None:
         self.excuses = Excuses()
         self._stores = stores
+        self.reached: Counter[str] = Counter()  # what a world got to see, to know what was tried at all
+        self.events = EventPromises(events, application, self.reached)
         self._application = application
         self._clock = clock
         self._note = note
@@ -77,7 +79,6 @@ class Promises:
         self._last_name: dict[str, str] = {}
         self.landed: dict[str, list[Landed]] = {}  # by plan
         self._holders: dict[tuple[str, str], dict[int, list[Landed]]] = {}
-        self.reached: Counter[str] = Counter()  # what a world got to see, to know what was tried at all
 
     # --- what a person did -----------------------------------------------------------------------
 
@@ -111,6 +112,7 @@ class Promises:
         """Look at all that changed since the last call."""
         new = self._see_plans(rows)
         self._see_objects()
+        self.events.see(self._known, self._now)
         self._judge_plans(rows, new)
         for lane in rows.lanes():
             if lane is not self._lanes.get((lane.export, lane.id)):
@@ -155,7 +157,7 @@ class Promises:
         lines = [json.loads(line) for line in _lines(body)]
         landed = Landed(
             plan,
-            tuple(_id_of(line) for line in lines),
+            tuple(id_of(line) for line in lines),
             hashlib.sha256(body).hexdigest(),
             repeats=stored.metadata["audit-repeats"] == "yes",
         )
@@ -200,9 +202,9 @@ class Promises:
             raise Violation(f"{landed.plan.name} says {wrong}, not {said}")
 
     def _judge_line(self, plan: Plan, line: Mapping[str, object]) -> None:
-        row = self._application.row(plan.range.account, _id_of(line))
+        row = self._application.row(plan.range.account, id_of(line))
         if row is None:
-            raise Violation(f"{plan.name} holds record {_id_of(line)}, which is of another account")
+            raise Violation(f"{plan.name} holds record {id_of(line)}, which is of another account")
         if not (row.was_bad if "bad_record" in line else row.was_good):
             raise Violation(f"{plan.name} has record {row.id} in the wrong form")
 
@@ -231,6 +233,8 @@ class Promises:
                 self._judge_new(rows, plan)
             elif _fixed(before) != _fixed(plan) or before.state is not PlanState.OPEN:
                 raise Violation(f"plan {plan.sequence} of {plan.export} changed")
+            else:
+                self.events.judge_progress(rows, before, plan)
             if plan.state is PlanState.DELIVERED:
                 self._judge_delivered(rows, plan)
                 if len(plan.hashes) > 1:
@@ -238,7 +242,10 @@ class Promises:
                 self.reached["an object that was ours after all"] += any(
                     one.outcome is Outcome.EXISTS for one in rows.attempts(plan.id)
                 )
-            self.reached["a plan given up"] += plan.state is PlanState.ABANDONED
+            if plan.state is PlanState.ABANDONED:
+                self.reached["a plan given up"] += 1
+                if not (self.excuses.restored or self.excuses.accepted):
+                    self.events.judge_given_up(plan)
         if changed:
             open_plans = [plan.export for plan in self._now.values() if plan.state is PlanState.OPEN]
             if len(open_plans) != len(set(open_plans)):
@@ -253,7 +260,8 @@ class Promises:
         gaps_excused = self.excuses.restored or self.excuses.accepted
         if numbers != list(range(1, len(numbers) + 1)) and not gaps_excused:
             raise Violation(f"sequence numbers of {plan.export} are {numbers}")
-        name = plan.name.rpartition("/")[2]
+        stamp = f"{plan.stamp.time:%Y%m%dT%H%M%SZ}_{plan.stamp.number:04}"
+        name = stamp if plan.rendering.is_events else plan.name.rpartition("/")[2]
         if name <= self._last_name.get(plan.export, ""):
             raise Violation(f"{name} does not come after {self._last_name[plan.export]}")
         self._last_name[plan.export] = name
@@ -269,6 +277,9 @@ class Promises:
 
     def _judge_delivered(self, rows: MemoryRows, plan: Plan) -> None:
         """Its object is there and one of those that were sent; or nobody could tell it from a foreign one."""
+        if plan.rendering.is_events:
+            self._judge_all_in(plan)
+            return
         if any(one.content_sha256 in plan.hashes for one in self.landed.get(plan.id, ())):
             return
         attempts = rows.attempts(plan.id)
@@ -282,6 +293,14 @@ class Promises:
         holders = self._holders.setdefault((plan.export, self._groups[plan.id]), {})
         for row, _ in self._application.members(plan.range):
             holders.setdefault(row.id, [])
+
+    def _judge_all_in(self, plan: Plan) -> None:
+        """Progress, which passes nothing that is not in, is at the end."""
+        if plan.reached != plan.range.last:
+            raise Violation(f"plan {plan.sequence} of {plan.export} is delivered, and came to {plan.reached}")
+        ids = tuple(row.id for row, _ in self._application.members(plan.range))
+        self._judge_doubles(Landed(plan, ids, "", plan.repeats))
+        self.reached["events delivered"] += 1
 
     def _judge_alarmed(self, rows: MemoryRows, plan: Plan) -> None:
         export = rows.export(plan.export)
@@ -384,8 +403,3 @@ def _lines(body: bytes) -> list[bytes]:
     if body.startswith(b"["):
         return [line.removesuffix(b",") for line in body.split(b"\n")[1:-2]]
     return body.split(b"\n")[:-1]
-
-
-def _id_of(line: Mapping[str, object]) -> int:
-    bad = line.get("bad_record")
-    return int(str(bad["id"])) if isinstance(bad, dict) else int(str(line["id"]))

@@ -19,7 +19,7 @@ from tests.simulation.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from tests.simulation.promises import Violation
+    from tests.simulation.violation import Violation
 
 IN_MEMORY: Final = Path("/dev/shm")
 MOST_PROCESSES: Final = 3

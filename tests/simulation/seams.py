@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from datetime import datetime
 
+    from exporter.destinations.memory_events import MemoryEvents
     from exporter.destinations.object_store import ObjectStoreDestination
-    from exporter.interfaces import Block, Source
+    from exporter.interfaces import Block, Journal, Source
     from exporter.ledger.memory import MemoryRows, MemoryStorage
-    from exporter.model import Finding, Package, Range, Receipt, Seal
+    from exporter.model import BadRecord, Batch, Finding, Package, Range, Receipt, Seal
 
     Step = Callable[[str], None]
 
@@ -87,6 +88,62 @@ class SteppedSource:
         """Until when nothing is on time."""
         self._step("quiet?")
         return self._source.quiet_until(account, start, end, seal)
+
+
+class SteppedJournal:
+    """The journal of a delivery of events; a batch is looked at before the ledger knows of it."""
+
+    def __init__(self, inner: Journal, step: Step, changed: Callable[[], None]) -> None:
+        self._inner = inner
+        self._step = step
+        self._changed = changed
+
+    def __call__(self, size_bytes: int, /) -> None:
+        """A batch is in, and nobody knows."""
+        self._changed()
+        self._step("a batch arrived")
+        self._inner(size_bytes)
+
+    def ends(self) -> bool:
+        """What the inner one says."""
+        return self._inner.ends()
+
+    def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
+        """The ledger is told."""
+        self._inner.accepted(batch, refused)
+        self._step("next batch")
+
+
+class SteppedEvents:
+    """A destination of events; ``changed`` is called after every batch."""
+
+    def __init__(self, inner: MemoryEvents, name: str, step: Step, changed: Callable[[], None]) -> None:
+        self._inner = inner
+        self._name = name
+        self._step = step
+        self._changed = changed
+        self.store = inner.store
+        self.endpoint = inner.endpoint
+        self.prefix = inner.prefix
+
+    def __repr__(self) -> str:
+        return f"{self.store}/{self._name}"
+
+    def claim(self, account: str) -> str:
+        """A place for each export."""
+        return f"{self._inner.claim(account)}/{self._name}"
+
+    def deliver(self, package: Package, journal: Journal) -> Receipt:
+        """One try."""
+        self._step(f"send {len(package.batches)} batches")
+        try:
+            return self._inner.deliver(package, SteppedJournal(journal, self._step, self._changed))
+        finally:
+            self._changed()
+
+    def check(self) -> Sequence[Finding]:
+        """What the inner one says."""
+        return self._inner.check()
 
 
 class SteppedDestination:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from exporter.destinations.memory import Fault, MemoryStore
+from exporter.destinations.memory_events import MemoryEvents
 from exporter.destinations.object_store import ObjectStoreDestination
 from exporter.errors import Conflict, ExporterError, LedgerError, SourceChanged, Stopped
 from exporter.formats import compile_format
@@ -24,10 +25,12 @@ from exporter.model import LIVE_LANE, Rendering, flat_mapping
 from exporter.pipeline import Held, Job, Pipeline, Ready
 from exporter.sources.memory import MemorySource
 from tests.simulation.application import MAX_RECORD_BYTES, Application
+from tests.simulation.event_promises import is_poison
 from tests.simulation.events import EVERY, LIMITS, ZONES, Events
-from tests.simulation.promises import Promises, Violation
-from tests.simulation.seams import Crash, SteppedDestination, SteppedSource, SteppedStorage
+from tests.simulation.promises import Promises
+from tests.simulation.seams import Crash, SteppedDestination, SteppedEvents, SteppedSource, SteppedStorage
 from tests.simulation.turns import Turns
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -69,7 +72,12 @@ LAYOUTS: Final = (
     [("acme", "acme")],
     [("acme", "acme"), ("acme-2", "acme")],
     [("acme", "acme"), ("globex", "globex")],
+    [("acme-events", "acme")],
+    [("acme", "acme"), ("acme-events", "acme")],
 )
+EVENTS: Final = "-events"
+"""What the names of exports of events end in."""
+BATCH_BYTES: Final = (1, 60, 150, 1000)
 MANY: Final = 300
 
 
@@ -88,7 +96,8 @@ class World:
         self.storage = MemoryStorage()
         self.stores = [MemoryStore(name, self._fault) for name in ("memory://one", "memory://two")]
         self.application = Application(self.source)
-        self.promises = Promises(self.stores, self.application, self.clock, self.note)
+        self.collector = MemoryEvents("memory://collector", lambda *_: self._fault(None), is_poison)
+        self.promises = Promises(self.stores, self.collector, self.application, self.clock, self.note)
         self.jobs = {job.name: job for job in self._jobs()}
         self.events = Events(self)
         self._workspace = workspace
@@ -124,12 +133,17 @@ class World:
         inner = ObjectStoreDestination(self.stores[store], prefix)
         return SteppedDestination(inner, self.step, self.changed)
 
+    def event_destination(self, name: str) -> SteppedEvents:
+        """A place for the events of one export."""
+        return SteppedEvents(self.collector, name, self.step, self.changed)
+
     def _jobs(self) -> list[Job]:
         return [self._job(name, account) for name, account in self.rng.choice(LAYOUTS)]
 
     def _job(self, name: str, account: str) -> Job:
         begin = self.now - self.rng.choice((timedelta(0), timedelta(minutes=25)))
-        destination = self.destination(0, name)
+        is_events = name.endswith(EVENTS)
+        destination = self.event_destination(name) if is_events else self.destination(0, name)
         return Job(
             name=name,
             account=account,
@@ -137,18 +151,22 @@ class World:
             every=self.rng.choice(EVERY),
             grace=self.rng.choice((timedelta(0), timedelta(seconds=60))),
             start=self.rng.choice((None, begin)),
-            rendering=self.rendering(),
+            rendering=self.rendering(name),
             part_limit_bytes=self.rng.choice(LIMITS),
             destination=destination,
             claim=destination.claim(account),
         )
 
-    def rendering(self) -> Rendering:
-        """Some settings of a format and an archive."""
+    def rendering(self, name: str) -> Rendering:
+        """Some settings of a format and an archive, or of events."""
         mapping = self.rng.choice((None, MAPPED))
         archive = self.rng.choice(("zip", "gzip"))
         body = self.rng.choice(("ndjson", "json_array"))
-        return Rendering("native" if mapping is None else "own", mapping, archive, body, MAX_RECORD_BYTES)
+        form = "native" if mapping is None else "own"
+        if name.endswith(EVENTS):
+            limit = self.rng.choice(BATCH_BYTES)
+            return Rendering(form, mapping, "events", "ndjson", MAX_RECORD_BYTES, batch_bytes=limit)
+        return Rendering(form, mapping, archive, body, MAX_RECORD_BYTES)
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -243,7 +261,7 @@ class World:
             if not isinstance(step, Ready):
                 return step is not None
             try:
-                answer = pipeline.deliver(step, _unwatched)
+                answer = pipeline.deliver(step, _unwatched, self._must_end)
             finally:
                 step.discard()
         except ExporterError as error:
@@ -253,6 +271,12 @@ class World:
             self.note(f"    held: {answer.error.message}")
             return False
         return True
+
+    def _must_end(self) -> bool:
+        """Whether this run's time is up, now and then."""
+        must_end = not self.calm and self.rng.random() < self.chances.fault / 2
+        self.promises.reached["a delivery that had to end"] += must_end
+        return must_end
 
     def _expect(self, error: ExporterError) -> None:
         """Only errors that have a reason in this world; an alarm's reason is a promise of its own."""

@@ -1,0 +1,125 @@
+"""The journal of a delivery of events: progress after each batch, in order, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.errors import Conflict, Defect, Interrupted, OutcomeUnknown
+from exporter.journal import PlanJournal
+from exporter.ledger.memory import MemoryStorage
+from exporter.model import Batch, Outcome, Package, Plan
+from tests.contracts.ledger import NAME, STORE, Subject
+from tests.contracts.ledger_events import last_of, planned, poison, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEYS = [("2026-11-19 01:00:00.000000", number) for number in range(4)]
+
+
+@pytest.fixture
+def subject() -> Subject:
+    subject = Subject(MemoryStorage())
+    subject.begin()
+    return subject
+
+
+@pytest.fixture
+def plan(subject: Subject) -> Plan:
+    return planned(subject)
+
+
+def batch(number: int, *, within_a_key: bool = False) -> Batch:
+    return Batch(10 * number, 10, 2, None if within_a_key else KEYS[number])
+
+
+def package(plan: Plan, *batches: Batch) -> Package:
+    return Package(Path("events"), "", plan.content, "", batches=batches)
+
+
+def journal(
+    subject: Subject, plan: Plan, *batches: Batch, must_end: Callable[[], bool] = lambda: False
+) -> PlanJournal:
+    return PlanJournal(subject.ledger, plan, package(plan, *batches), lambda _: None, must_end)
+
+
+def test_progress_is_kept_after_each_batch(subject: Subject, plan: Plan) -> None:
+    """Each key is in the ledger before the next batch goes out; the end of the plan when all is in."""
+    told = journal(subject, plan, batch(0), batch(1))
+    told.accepted(batch(0))
+    assert (stored(subject).reached, stored(subject).sent) == (KEYS[0], 2)
+    told.accepted(batch(1), [poison()])
+    assert (stored(subject).reached, stored(subject).sent, stored(subject).refused) == (KEYS[1], 3, 1)
+    told.close()
+    assert stored(subject).reached == last_of(plan)
+
+
+def test_what_ends_within_a_key_waits_for_the_next_batch(subject: Subject, plan: Plan) -> None:
+    """What was refused of it goes into the quarantine together with the progress, not before."""
+    told = journal(subject, plan, batch(0, within_a_key=True), batch(1))
+    told.accepted(batch(0, within_a_key=True), [poison("1")])
+    assert stored(subject) == plan
+    told.accepted(batch(1), [poison("2")])
+    assert (stored(subject).reached, stored(subject).sent, stored(subject).refused) == (KEYS[1], 2, 2)
+    assert subject.requests.bad_records(NAME, 1) == [poison("1"), poison("2")]
+
+
+def test_a_delivery_goes_on_from_the_plans_progress(subject: Subject, plan: Plan) -> None:
+    """A journal of a later attempt begins where the ledger is."""
+    journal(subject, plan, batch(0), batch(1)).accepted(batch(0))
+    again = journal(subject, stored(subject), batch(1))
+    again.accepted(batch(1))
+    again.close()
+    assert stored(subject).reached == last_of(plan)
+
+
+def test_the_second_of_two_processes_ends_at_its_first_batch(subject: Subject, plan: Plan) -> None:
+    """So that two of them double one batch, and not a window."""
+    first, second = (journal(subject, plan, batch(0), batch(1)) for _ in range(2))
+    first.accepted(batch(0))
+    with pytest.raises(Conflict):
+        second.accepted(batch(0))
+    first.accepted(batch(1))
+    assert stored(subject).sent == 4
+
+
+def test_a_run_that_has_to_end_ends_between_two_batches(subject: Subject, plan: Plan) -> None:
+    """With its progress kept, and not behind the last batch, where nothing is left."""
+    told = journal(subject, plan, batch(0), batch(1), must_end=lambda: True)
+    with pytest.raises(Interrupted):
+        told.accepted(batch(0))
+    assert stored(subject).reached == KEYS[0]
+    last = journal(subject, stored(subject), batch(1), must_end=lambda: True)
+    last.accepted(batch(1))
+    last.close()
+    assert stored(subject).reached == last_of(plan)
+
+
+def test_a_delivery_that_told_of_too_few_batches_is_no_success(subject: Subject, plan: Plan) -> None:
+    """Whatever the destination answers, the watermark does not pass what nobody said is in."""
+    told = journal(subject, plan, batch(0), batch(1))
+    told.accepted(batch(0))
+    with pytest.raises(OutcomeUnknown, match="after 1"):
+        told.close()
+    assert stored(subject).reached == KEYS[0]
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3])
+def test_a_batch_out_of_turn_is_a_defect(subject: Subject, plan: Plan, wrong: int) -> None:
+    """Left out, unknown, or one too many: no progress is made by it."""
+    told = journal(subject, plan, batch(0), batch(1))
+    if wrong == 3:
+        told = journal(subject, plan)
+    with pytest.raises(Defect):
+        told.accepted(batch(wrong))
+    assert stored(subject) == plan
+
+
+def test_an_attempt_at_an_empty_rest_reaches_the_end(subject: Subject, plan: Plan) -> None:
+    """After a death between the last batch and the commit, nothing is left to send."""
+    journal(subject, plan).close()
+    attempt = subject.ledger.attempt(plan, plan.content, STORE)
+    assert subject.ledger.commit(plan, attempt, Outcome.SUCCEEDED).reached == last_of(plan)
