@@ -243,6 +243,9 @@ def test_a_mistake_in_a_configuration_does_not_show_the_secret(
             "bucket": "bucket",
             "credentials": '{"type": "service_account", "private_key": CANARY}',
         },
+        {"type": "splunk_hec", "url": "https://x:CANARY@127.0.0.1:1", "token": "a"},
+        {"type": "splunk_hec", "url": "127.0.0.1:1/services/collector?token=CANARY", "token": "a"},
+        {"type": "splunk_hec", "url": "https://127.0.0.1:1", "token": "Splunk CANARY"},
         {"type": "gcs", "bucket": "bucket", "credentials": '{"type": "CANARY", "private_key": "CANARY"}'},
     ],
 )

@@ -141,7 +141,7 @@ class Way:
             path = vendor.folder / "secrets" / f"{place}-{name}"
             path.write_text(planted.value)
             given[name] = str(path)
-        where = "container" if self.type == "azure" else "bucket"
+        where = {"azure": "container", "splunk_hec": "index"}.get(self.type, "bucket")
         return {"type": self.type, where: place, **given}
 
     def secrets(self, *, shown: bool = False) -> list[str]:
@@ -187,6 +187,7 @@ def ways(host: str, authority: str) -> list[Way]:
     s3 = {"endpoint_url": url, "path_style": True, "region": "us-east-1", "ca_file": authority}
     gcs = {"endpoint_url": url, "ca_file": authority}
     azure = {"account_url": f"{url}/account", "ca_file": authority}
+    hec = {"url": url, "gzip": False, "ca_file": authority}  # the store looks for PLACE in what it reads
     application = {"tenant_id": "PLACE", "client_id": "PLACE", "authority_host": host}
     key = in_base64("account-key")
     connection = f"AccountName=account;AccountKey={key.value};BlobEndpoint={url}/account"
@@ -205,6 +206,8 @@ def ways(host: str, authority: str) -> list[Way]:
         Way("azure", {"client_certificate": certificate()}, azure | application),
         Way("gcs", {"credentials": service_account(host)}, gcs),
         Way("gcs", {"credentials": federation(host)}, gcs, {"subject_token_file": plain("subject-token")}),
+        Way("splunk_hec", {"token": plain("hec-token")}, hec),
+        Way("splunk_hec", {"token": plain("hec-password")}, hec | {"auth": "basic", "acknowledge": True}),
     ]
 
 
@@ -214,8 +217,10 @@ PROGRAM: Final = """
 import json, logging, sys, traceback
 logging.basicConfig(level=logging.DEBUG)
 from exporter import turns
+from exporter.destinations.splunk_hec import sender
 from exporter.cli import app
 turns.RETRIES_S = ()
+sender.PAUSES_S = ()
 {mutant}
 for words in json.load(sys.stdin):
     try:

@@ -110,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
             return f"<not {text}"
         if self.path.startswith(("/upload/", "/storage/", "/token")) or "/oauth2/" in self.path:
             return json.dumps(_google_and_entra(status, text))
+        if self.path.startswith("/services/collector"):
+            return json.dumps({"text": text, "code": 4, "invalid-event-number": 0})
         code = "AuthenticationFailed" if "x-ms-version" in self.headers else "AccessDenied"
         words = text.replace("&", "&amp;").replace("<", "&lt;")
         return f"<Error><Code>{code}</Code><Message>{words}</Message></Error>"

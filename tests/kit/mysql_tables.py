@@ -118,7 +118,7 @@ class Table:
             one.close()
 
 
-SETTINGS: Final = frozenset({"roles", "commit", "table", "query", "time_unit", "block_rows"})
+SETTINGS: Final = frozenset({"roles", "commit", "table", "query", "time_unit", "block_rows", "derived"})
 
 
 @contextmanager

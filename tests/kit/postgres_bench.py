@@ -205,9 +205,10 @@ class PostgresBench:
         time: datetime | None,
         note: str = "",
         connection: psycopg.Connection[Any] | None = None,
+        **more: object,
     ) -> str:
         """One record, committed at once unless the connection is in a transaction; gives its id."""
-        values = {"happened": self.variant.stored_time(time), "account": account, "note": note}
+        values = {"happened": self.variant.stored_time(time), "account": account, "note": note, **more}
         if self.variant.new_id is not None:
             values["id"] = self.variant.new_id(next(self._ids))
         names, places = ", ".join(values), ", ".join(["%s"] * len(values))

@@ -1,0 +1,299 @@
+"""One delivery of events: batches out, in order, and told to the journal once they are in.
+
+A batch that is not taken whole is taken apart: an event that is bad is set aside, what is too much for one
+request goes in halves. It must not read files, nor send again what is in, but for one case: where indexers
+acknowledge, the events in front of a bad one, which nobody would acknowledge.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import chain
+from threading import Lock
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from exporter.destinations.splunk_hec.codes import PASSES, SUCCESSES, Action, Meaning, meaning_of
+from exporter.errors import DeliveryError, Interrupted, OutcomeUnknown, Refused
+from exporter.model import QUARANTINE_RECORDS, BadKind, BadRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exporter.destinations.splunk_hec.acks import Acks
+    from exporter.destinations.splunk_hec.wire import Answer, Wire
+    from exporter.interfaces import Journal
+    from exporter.model import Batch
+
+PAUSES_S: Final = (1.0, 2.0, 4.0)  # before each further try of one request
+LONGEST_WAIT_S: Final = 30.0  # what asks for more is left to a later run
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0  # between requests, while queues are filling
+MOST_UNACKNOWLEDGED_BYTES: Final = 8_000_000
+FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
+ACKNOWLEDGED_WITHIN_S: Final = 300.0
+LAST_CHANCE_S: Final = 15.0  # for acknowledgements that are due, after something else failed
+ASKED_EVERY_S: Final = 0.5  # whether the process has to end
+
+Sleep: TypeAlias = "Callable[[float, Callable[[], bool]], None]"
+"""Sleeps so many seconds, or until the second one holds, whichever comes first."""
+
+
+def sleep_unless(seconds: float, ends: Callable[[], bool]) -> None:
+    """Sleep in short pieces."""
+    until = time.monotonic() + seconds
+    while not ends() and (rest := until - time.monotonic()) > 0:
+        time.sleep(min(rest, ASKED_EVERY_S))
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How time passes; a test has its own."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Sleep = sleep_unless
+
+
+class Pace:
+    """How long to wait before each request to one collector: longer while it says that its queues fill."""
+
+    def __init__(self) -> None:
+        self.pause_s = 0.0
+        self._lock = Lock()
+
+    def follow(self, *, slower: bool) -> None:
+        """Twice as long from now on, or half as long."""
+        with self._lock:
+            if slower:
+                self.pause_s = min(max(self.pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            else:
+                self.pause_s = self.pause_s / 2 if self.pause_s > FIRST_PAUSE_S else 0.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """A batch on its way: what of it was refused, and which acknowledgements are awaited."""
+
+    batch: Batch
+    at: float = 0.0
+    refused: list[BadRecord] = field(default_factory=list)
+    awaited: set[int] = field(default_factory=set)
+    is_whole: bool = False  # nothing of it is still to be sent
+
+    @property
+    def is_in(self) -> bool:
+        """Whether the journal may hear of it."""
+        return self.is_whole and not self.awaited
+
+
+class Delivery:
+    """One delivery. ``acks`` is None where nobody acknowledges."""
+
+    def __init__(
+        self, wire: Wire, journal: Journal, *, pace: Pace, timing: Timing, acks: Acks | None
+    ) -> None:
+        self._wire = wire
+        self._journal = journal
+        self._pace = pace
+        self._timing = timing
+        self._acks = acks
+        self._open: deque[Sent] = deque()
+        self._refused = 0
+        self._too_large_bytes = math.inf  # for one request, as far as it is known
+
+    def send(self, batch: Batch, lines: Sequence[bytes]) -> None:
+        """Send a batch, and tell of all that are in. Raises DeliveryError."""
+        try:
+            self._send(batch, lines)
+        except DeliveryError:
+            self._rescue()
+            raise
+
+    def finish(self, within_s: float = ACKNOWLEDGED_WITHIN_S) -> None:
+        """Wait until all that was sent is in, each batch no longer than this. Raises DeliveryError."""
+        try:
+            self._wait(0, within_s)
+        except Interrupted:
+            self._rescue()
+            raise
+
+    def _send(self, batch: Batch, lines: Sequence[bytes]) -> None:
+        self._wait(max(0, MOST_UNACKNOWLEDGED_BYTES - batch.size_bytes), ACKNOWLEDGED_WITHIN_S)
+        if self._open:  # what is on its way is enough for a process that has to end
+            self._require_time()
+        sent = Sent(batch)
+        self._open.append(sent)
+        todo = [(0, len(lines))]
+        while todo:
+            start, stop = todo.pop()
+            todo += reversed(self._send_part(lines, start, stop, sent))
+        sent.at, sent.is_whole = self._timing.clock(), True
+        self._settle()
+
+    def _send_part(self, lines: Sequence[bytes], start: int, stop: int, sent: Sent) -> list[tuple[int, int]]:
+        """Send some lines of a batch; which of them have still to be sent, in order."""
+        body = b"".join(lines[start:stop])
+        if stop - start > 1 and len(body) >= self._too_large_bytes:
+            return _halves(start, stop)
+        answer, meaning = self._ask(body)
+        if meaning.action in SUCCESSES:
+            self._pace.follow(slower=meaning.action is Action.SLOW_DOWN)
+            if self._acks is not None:
+                sent.awaited.add(self._acks.given(answer))
+            self._journal(len(body))
+            return []
+        if meaning.action is Action.HALVE:
+            self._too_large_bytes = min(self._too_large_bytes, len(body))
+        elif meaning.action is not Action.SET_ASIDE:
+            raise self._ended(answer, meaning)
+        bad = _which(answer, meaning, start, stop)
+        if bad is None:
+            return _halves(start, stop)
+        before = self._before(answer, lines, start, bad, sent)
+        self._set_aside(lines[bad], answer, sent)
+        return [*before, (bad + 1, stop)] if bad + 1 < stop else before
+
+    def _before(
+        self, answer: Answer, lines: Sequence[bytes], start: int, bad: int, sent: Sent
+    ) -> list[tuple[int, int]]:
+        """What has to be sent again of the events in front of a bad one, which are in."""
+        if bad > start and self._acks is not None:
+            if answer.ack_id is None:
+                return [(start, bad)]  # only a queue has them: nobody will say that an indexer does
+            sent.awaited.add(self._acks.given(answer))
+        self._journal(sum(map(len, lines[start:bad])))
+        return []
+
+    def _set_aside(self, line: bytes, answer: Answer, sent: Sent) -> None:
+        self._refused += 1
+        if self._refused > QUARANTINE_RECORDS:  # the journal would say so, too, but at the end of the batch
+            raise Refused(
+                f"{self._wire.base} refused more than {QUARANTINE_RECORDS:,} events of one delivery: "
+                f"{answer.words}",
+                hint="see what they have in common: this looks like the configuration and not like the data;"
+                " correct it, then run `audit-exporter resume`",
+            )
+        sent.refused.append(_refused(line, answer.words))
+        self._journal(len(line))
+
+    def _ask(self, body: bytes) -> tuple[Answer, Meaning]:
+        """One request, tried again a few times where it is certain that nothing is in."""
+        channel = self._acks.channel if self._acks else None
+        for pause_s in (*PAUSES_S, None):
+            self._pause(self._pace.pause_s)
+            answer = self._wire.send(body, channel)
+            meaning = meaning_of(answer)
+            if meaning.action not in {Action.TRY_AGAIN, Action.ASK_ACKS_FIRST}:
+                return answer, meaning
+            wait_s = answer.wait_s if answer.wait_s is not None else pause_s
+            if pause_s is None or wait_s is None or wait_s > LONGEST_WAIT_S:
+                break
+            if meaning.action is Action.ASK_ACKS_FIRST:
+                self._poll()
+            self._pause(wait_s)
+        raise self._ended(answer, meaning)
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep. Raises Interrupted as soon as the process has to end."""
+        if seconds > 0:
+            self._timing.sleep(seconds, self._journal.ends)
+            self._require_time()
+
+    def _require_time(self) -> None:
+        if self._journal.ends():
+            raise Interrupted(
+                f"the run had to end in the middle of a delivery to {self._wire.base}",
+                hint="the next run goes on from what is in",
+            )
+
+    def _ended(self, answer: Answer, meaning: Meaning) -> DeliveryError:
+        if meaning.action is Action.STOP:
+            return Refused(f"{self._wire.base} refused the events: {answer.words}", hint=meaning.hint)
+        said = f"{self._wire.base} did not take the events"
+        if meaning.action is Action.LEAVE_OPEN:
+            said = f"{self._wire.base} did not say whether it took the events"
+        waits = f", and asks to wait {answer.wait_s:.0f} s" if answer.wait_s else ""
+        return OutcomeUnknown(f"{said}: {answer.words}{waits}", hint=meaning.hint)
+
+    # --- What is in ---------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Tell of the batches that are in, in order."""
+        while self._open and self._open[0].is_in:
+            sent = self._open.popleft()
+            self._journal.accepted(sent.batch, sent.refused)
+
+    def _wait(self, most_bytes: int, within_s: float) -> None:
+        """Ask for acknowledgements until no more than so much is without one."""
+        pause_s = FIRST_POLL_S
+        while sum(sent.batch.size_bytes for sent in self._open) > most_bytes:
+            if self._timing.clock() - self._open[0].at > within_s:
+                raise OutcomeUnknown(
+                    f"{self._wire.base} did not acknowledge {self._open[0].batch.count} events within"
+                    f" {within_s:.0f} s",
+                    hint=f"{PASSES}; without `acknowledge`, being in a queue is enough",
+                )
+            self._pause(pause_s)
+            pause_s = FIRST_POLL_S if self._poll() else min(pause_s * 2, LONGEST_POLL_S)
+
+    def _poll(self) -> bool:
+        """Ask once for all that is awaited; whether anything of it is in."""
+        awaited = set(chain.from_iterable(sent.awaited for sent in self._open))
+        if self._acks is None or not awaited:
+            return False
+        indexed = self._acks.indexed(awaited)
+        for sent in self._open:
+            sent.awaited -= indexed
+        self._settle()
+        return bool(indexed)
+
+    def _rescue(self) -> None:
+        """Before an error ends the delivery: what indexers have by now need not be sent again."""
+        self._open = deque(sent for sent in self._open if sent.is_whole)
+        pause_s = FIRST_POLL_S
+        while self._open:
+            try:
+                self._settle()
+                if not self._open or self._poll():
+                    continue
+                if self._has_waited_enough():
+                    return
+                self._timing.sleep(pause_s, self._journal.ends)
+                pause_s = min(pause_s * 2, LONGEST_POLL_S)
+            except Interrupted:  # the journal has noted a batch, and those behind it may be in as well
+                continue
+            except (OutcomeUnknown, Refused):  # the error that is on its way says more
+                return
+
+    def _has_waited_enough(self) -> bool:
+        """Whether to leave the others to a later run, which sends them again."""
+        return self._journal.ends() or self._timing.clock() - self._open[0].at > LAST_CHANCE_S
+
+
+def _which(answer: Answer, meaning: Meaning, start: int, stop: int) -> int | None:
+    """The line that is bad or too large; None if only halves can tell."""
+    if stop - start == 1:
+        return start
+    if meaning.action is Action.SET_ASIDE and answer.event is not None and answer.event < stop - start:
+        return start + answer.event
+    return None
+
+
+def _halves(start: int, stop: int) -> list[tuple[int, int]]:
+    middle = (start + stop) // 2
+    return [(start, middle), (middle, stop)]
+
+
+def _refused(line: bytes, reason: str) -> BadRecord:
+    body = line.removesuffix(b"\n")
+    return BadRecord(_id_of(body), reason, len(body), body, BadKind.REFUSED)
+
+
+def _id_of(body: bytes) -> str:
+    """The event's id, as its fields have it; empty for what was none of ours."""
+    try:
+        return str(json.loads(body)["fields"]["event_id"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
