@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, cast
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
 from exporter.errors import MissingColumn, SourceChanged, SourceError
 from exporter.model import Branch, Finding, Level
+from exporter.sources.derived import require_derived
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from exporter.interfaces import Clock
     from exporter.model import Key, Range, Seal
+    from exporter.sources.derived import FirstOf
 
 _ROLES = Roles(id="id", time="time", account="account")
 _ACCEPT = "if this is meant to be so, accept it: audit-exporter ledger accept-source --from TIME"
@@ -42,9 +44,11 @@ class _Record:
 class MemorySource:
     """An append-mostly table of records with columns id, time, account and ``extra``."""
 
-    def __init__(self, clock: Clock, extra: Sequence[str] = ()) -> None:
+    def __init__(self, clock: Clock, extra: Sequence[str] = (), derived: Sequence[FirstOf] = ()) -> None:
         self._clock = clock
         self._names = ("id", "time", "account", *extra)
+        require_derived(derived, self._names)
+        self._derived = derived
         self._lock = threading.Lock()
         self._timeline = 1
         self._last_id = 0
@@ -121,8 +125,8 @@ class MemorySource:
         return f"memory timeline {self._timeline}"
 
     def columns(self) -> Sequence[str]:
-        """id, time, account and the extra ones."""
-        return self._names
+        """id, time, account, the extra ones and those that are derived."""
+        return (*self._names, *(first.name for first in self._derived))
 
     def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
         """The horizon: every record of an older transaction is visible for good."""
@@ -152,15 +156,20 @@ class MemorySource:
                 for seal in (one.seal, *([one.previous] if one.previous else ())):
                     self._require(seal)
             visible = [tuple(self._accounts.get(one.account, ())) for one in ranges]
-        asked = set(self._names if columns is None else columns)
-        if missing := asked - set(self._names):
-            names = ", ".join(self._names)
-            raise MissingColumn(f"the source has no column {min(missing)!r}", hint=f"it has {names}")
-        shown = tuple(name for name in self._names if name in asked)
-        layout = Layout(self._names, shown, _ROLES, TextTimes())
+        there = tuple(self.columns())
+        asked = set(there if columns is None else columns)
+        if missing := asked - set(there):
+            listed = ", ".join(there)
+            raise MissingColumn(f"the source has no column {min(missing)!r}", hint=f"it has {listed}")
+        derived = [first for first in self._derived if first.name in asked]
+        names = (*self._names, *(first.name for first in derived))
+        shown = tuple(name for name in there if name in asked)
+        layout = Layout(names, shown, _ROLES, TextTimes())
         for index, one in enumerate(ranges):
+            rules = [_FirstRule(first, self._names, visible[index], one) for first in derived]
             for branch, records in _select(visible[index], one):
-                yield index, RowBlock(branch, layout, [record.row for record in records])
+                rows = [(*record.row, *(rule(record) for rule in rules)) for record in records]
+                yield index, RowBlock(branch, layout, rows)
 
     def quiet_until(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime:
         """The second of the first record on time, else ``end``."""
@@ -239,6 +248,36 @@ class _BranchRule:
         if record.value < self._start:
             return Branch.LATE if is_new else None
         return Branch.ON_TIME if record.value < self._end else None
+
+
+class _FirstRule:
+    """Whether a record of one range is its user's first, as ``derived`` says."""
+
+    def __init__(self, first: FirstOf, names: Sequence[str], records: Sequence[_Record], one: Range) -> None:
+        self._of, self._action = names.index(first.of), names.index(first.action)
+        self._actions = first.actions
+        horizon, start = _horizon_of(one.seal), _bound(one.window.start)
+        known = 0 if one.previous is None else _horizon_of(one.previous)
+        self._known: set[str] = set()
+        self._firsts: dict[str, Key] = {}
+        for record in sorted(records, key=_sort_key):
+            user = self._user(record)
+            if user is None or record.value is None or record.position >= horizon:
+                continue
+            self._firsts.setdefault(user, record.key)
+            if record.position < known and record.value < start:
+                self._known.add(user)
+
+    def __call__(self, record: _Record) -> bool | None:
+        user = self._user(record)
+        if user is None or record.value is None:
+            return None
+        return user not in self._known and self._firsts[user] == record.key
+
+    def _user(self, record: _Record) -> str | None:
+        """Whose record it is, if it has one of the actions."""
+        user, action = record.row[self._of], record.row[self._action]
+        return None if user is None or action not in self._actions else str(user)
 
 
 def _within(key: Key, one: Range) -> bool:

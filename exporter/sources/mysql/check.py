@@ -165,7 +165,11 @@ def _indexes(snapshot: Snapshot, roles: Roles, accounts: Sequence[str]) -> Itera
         yield from _explained(snapshot, accounts)
         return
     catalogue = Catalogue(snapshot.session, relation.home)
-    missing = [statement for one in wanted(relation, roles) if (statement := catalogue.missing(one))]
+    missing = [
+        statement
+        for one in wanted(relation, roles, snapshot.derived.values())
+        if (statement := catalogue.missing(one))
+    ]
     for statement in missing:
         yield Finding("index", Level.WARNING, statement.reason, statement.sql)
     if not missing:

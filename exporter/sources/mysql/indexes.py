@@ -16,12 +16,14 @@ from exporter.sources.mysql.relation import literal, quoted
 from exporter.sources.mysql.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from exporter.columns import Roles
+    from exporter.sources.derived import FirstOf
     from exporter.sources.mysql.connection import Session
     from exporter.sources.mysql.relation import Column, Relation, Table
 
+_NAME_ROOM: Final = 40  # names may have 64 letters
 _ALL_INDEXES: Final = """
     SELECT INDEX_NAME, COLUMN_NAME, SUB_PART IS NULL FROM information_schema.STATISTICS
     WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {table} AND INDEX_TYPE = 'BTREE'
@@ -38,15 +40,27 @@ class Wanted:
     reason: str
 
 
-def wanted(relation: Relation, roles: Roles) -> list[Wanted]:
-    """The two indexes. Long texts cannot be indexed as a whole, and a part of one keeps no order."""
+def wanted(relation: Relation, roles: Roles, derived: Iterable[FirstOf] = ()) -> list[Wanted]:
+    """The two indexes, and those of derived columns.
+
+    Long texts cannot be indexed as a whole, and a part of one keeps no order.
+    """
     by_time = (roles.account, roles.time, roles.id)
     by_position = (roles.account, relation.position.name)
+    by_value = {one.of: (roles.account, one.of, roles.time) for one in derived}
     return [
         Wanted(columns, name, reason)
         for columns, name, reason in (
             (by_time, "by_time", "no index leads from an account to a window of time"),
             (by_position, "by_position", "no index leads from an account to its newest records"),
+            *(
+                (
+                    columns,
+                    f"by_{of[:_NAME_ROOM]}",
+                    f"no index leads from an account and its {of} to records of the same {of}",
+                )
+                for of, columns in by_value.items()
+            ),
         )
         if not any(_is_long(relation.columns[column]) for column in columns)
     ]

@@ -13,9 +13,10 @@ from pymysql import err
 
 from exporter.errors import ExporterError, SourceBusy, SourceError
 from exporter.model import Statement
+from exporter.sources.derived import require_derived
 from exporter.sources.mysql.connection import Database, connected
 from exporter.sources.mysql.errors import ACCESS_DENIED_FOR_THIS, LOCK_WAIT_TIMEOUT, number_of, translated
-from exporter.sources.mysql.indexes import Catalogue, wanted
+from exporter.sources.mysql.indexes import Catalogue, Wanted, wanted
 from exporter.sources.mysql.options import Address, tls_of
 from exporter.sources.mysql.privileges import rights
 from exporter.sources.mysql.relation import inspect, literal
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.columns import Roles
+    from exporter.sources.derived import FirstOf
     from exporter.sources.mysql.connection import Session
     from exporter.sources.mysql.options import MysqlOptions
-    from exporter.sources.mysql.relation import Relation, Table
+    from exporter.sources.mysql.relation import Table
 
 READER: Final = "'audit_exporter'@'%'"
 _LOCK_WAIT_S: Final = 5
@@ -43,7 +45,11 @@ _GRANTED: Final = """
 
 
 def statements(
-    options: MysqlOptions, table: str | None, roles: Roles, commit: str | None = None
+    options: MysqlOptions,
+    table: str | None,
+    roles: Roles,
+    commit: str | None = None,
+    derived: Sequence[FirstOf] = (),
 ) -> Sequence[Statement]:
     """What is missing, in the order in which it has to be run. ``commit`` is the configured position.
 
@@ -56,7 +62,9 @@ def statements(
         relation = inspect(session, (table, None), database.address.database, roles, commit)
         if relation.home.is_view:
             raise _by_hand("a view", roles)
-        return [*_grants(session, relation.home), *_indexes(session, relation, roles)]
+        require_derived(derived, relation.columns)
+        indexes = wanted(relation, roles, derived)
+        return [*_grants(session, relation.home), *_indexes(session, relation.home, indexes)]
 
 
 def apply(options: MysqlOptions, statement: Statement) -> None:
@@ -76,9 +84,9 @@ def apply(options: MysqlOptions, statement: Statement) -> None:
             connection.abandon()
 
 
-def _indexes(session: Session, relation: Relation, roles: Roles) -> Iterator[Statement]:
-    catalogue = Catalogue(session, relation.home)
-    for one in wanted(relation, roles):
+def _indexes(session: Session, table: Table, indexes: Sequence[Wanted]) -> Iterator[Statement]:
+    catalogue = Catalogue(session, table)
+    for one in indexes:
         if statement := catalogue.missing(one):
             yield statement
 

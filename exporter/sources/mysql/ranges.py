@@ -9,12 +9,14 @@ than one snapshot.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from exporter.columns import Layout, RowBlock
 from exporter.errors import MissingColumn, SourceError
 from exporter.model import Branch
+from exporter.sources.derived import require_derived
+from exporter.sources.mysql.firsts import is_first
 from exporter.sources.mysql.gaps import Extent, Members, coarse, difference, union
 from exporter.sources.mysql.relation import literal, require_columns
 from exporter.sources.mysql.values import Kind, converted
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from exporter.columns import Roles
     from exporter.model import Range, Scalar, Seal
+    from exporter.sources.derived import FirstOf
     from exporter.sources.mysql.connection import Row, Session, Stream
     from exporter.sources.mysql.relation import Column, Relation
     from exporter.sources.mysql.time import SqlTimes
@@ -39,6 +42,7 @@ _BASIC_PLANE = 0xFFFF
 class Selection:
     """The records of one branch of a range: what SQL selects, and which positions of that count."""
 
+    one: Range
     branch: Branch
     terms: Sequence[str]
     order: str
@@ -48,7 +52,16 @@ class Selection:
 class Snapshot:
     """Records as one transaction sees them."""
 
-    def __init__(self, session: Session, relation: Relation, roles: Roles, times: SqlTimes) -> None:
+    def __init__(
+        self,
+        session: Session,
+        relation: Relation,
+        roles: Roles,
+        times: SqlTimes,
+        derived: Sequence[FirstOf] = (),
+    ) -> None:
+        require_derived(derived, relation.columns)
+        self.derived = {one.name: one for one in derived}
         self.session = session
         self.relation = relation
         self.times = times
@@ -56,14 +69,31 @@ class Snapshot:
         self._account = relation.column(roles.account)
         self._ids = Ids(relation.column(roles.id))
 
+    def called(self, alias: str) -> Self:
+        """The same records under another name."""
+        relation = self.relation.called(alias)
+        times = replace(self.times, column=relation.column(self._roles.time))
+        return type(self)(self.session, relation, self._roles, times)
+
+    @property
+    def id_order(self) -> str:
+        """What ids sort by."""
+        return self._ids.order
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the records, and after them the derived ones."""
+        return (*self.relation.columns, *self.derived)
+
     def layout(self, columns: Sequence[str] | None) -> Layout:
         """The columns that were asked for, in the source's order, and those that a block needs itself."""
-        there, roles = self.relation.columns, self._roles
+        there, roles = self.names, self._roles
         if columns is not None:
             require_columns(there, columns, MissingColumn)
         shown = tuple(name for name in there if columns is None or name in columns)
         needed = tuple(name for name in there if name in {*shown, roles.id, roles.time, roles.account})
-        return Layout(needed, shown, roles, self.times.python, self.relation.json_text)
+        json_text = self.relation.json_text | self.derived.keys()
+        return Layout(needed, shown, roles, self.times.python, json_text)
 
     def blocks(self, one: Range, layout: Layout, block_rows: int) -> Generator[RowBlock, None, None]:
         """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
@@ -115,7 +145,8 @@ class Snapshot:
                 yield from self._late(one, previous, sealed)
             terms = self.on_time(one.account, one.window.start, one.window.end, sealed)
             held = Members(sealed)
-            yield Selection(Branch.ON_TIME, [*terms, *self._part(one)], self._order, held.__contains__)
+            terms += self._part(one)
+            yield Selection(one, Branch.ON_TIME, terms, self._order, held.__contains__)
 
     def _unreadable(self, one: Range, previous: Extent, sealed: Extent) -> Iterator[Selection]:
         known = Extent(0) if one.first else previous
@@ -127,7 +158,7 @@ class Snapshot:
             terms.append(self._ids.compared(">", one.after[1]))
         if one.last is not None and one.last[0] is None:
             terms.append(self._ids.compared("<=", one.last[1]))
-        yield Selection(Branch.UNREADABLE, terms, self._ids.order, _new(known, sealed))
+        yield Selection(one, Branch.UNREADABLE, terms, self._ids.order, _new(known, sealed))
 
     def _late(self, one: Range, previous: Extent, sealed: Extent) -> Iterator[Selection]:
         new = self.newly_held(previous, sealed)
@@ -135,7 +166,7 @@ class Snapshot:
             return
         part = [f"({term}) IS TRUE" for term in self._part(one)]
         terms = [*self.of_account(one.account), new, self.times.before(one.window.start), *part]
-        yield Selection(Branch.LATE, terms, self._order, _new(previous, sealed))
+        yield Selection(one, Branch.LATE, terms, self._order, _new(previous, sealed))
 
     def _is_past_late(self, one: Range) -> bool:
         """Whether a part begins behind the late records: to find none of them may cost a whole history."""
@@ -163,18 +194,24 @@ class Snapshot:
     def _selected(
         self, selection: Selection, layout: Layout, block_rows: int
     ) -> Generator[RowBlock, None, None]:
-        columns = [self.relation.columns[name] for name in layout.names]
-        shown = (self._shown(column) for column in columns)
+        shown = (self._shown(name, selection) for name in layout.names)
         what = ", ".join((*shown, self.relation.position.value))
         statement = self.relation.select(what, selection.terms, f"ORDER BY {selection.order}")
-        kinds = [Kind.TEXT if self._ids.is_in_hex(column) else column.kind for column in columns]
+        kinds = [self._kind(name) for name in layout.names]
         time, identifier = layout.position(self._roles.time), layout.position(self._roles.id)
         with closing(_Counted(self.session.stream(statement), selection.counts)) as rows:
             for piece in pieces(rows, block_rows, lambda row: (row[time], row[identifier])):
                 yield RowBlock(selection.branch, layout, _converted(kinds, piece))
 
-    def _shown(self, column: Column) -> str:
+    def _shown(self, name: str, selection: Selection) -> str:
+        if name in self.derived:
+            return is_first(self, self.derived[name], selection.one, selection.branch)
+        column = self.relation.columns[name]
         return f"LOWER(HEX({column.value}))" if self._ids.is_in_hex(column) else column.shown
+
+    def _kind(self, name: str) -> Kind:
+        column = self.relation.columns.get(name)
+        return Kind.TEXT if column is None or self._ids.is_in_hex(column) else column.kind
 
 
 class Ids:

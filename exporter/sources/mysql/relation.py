@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pymysql.constants import FLAG
@@ -20,7 +20,7 @@ from exporter.sources.mysql.positions import Origin
 from exporter.sources.mysql.values import BINARY_COLLATION, Kind, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from exporter.columns import Roles
     from exporter.sources.mysql.connection import Session
@@ -72,11 +72,12 @@ class Column:
     charset: str | None
     in_byte_order: bool
     scale: int
+    of: str = "records"
 
     @property
     def value(self) -> str:
         """The column by its name."""
-        return f"records.{quoted(self.name)}"
+        return f"{self.of}.{quoted(self.name)}"
 
     @property
     def shown(self) -> str:
@@ -118,9 +119,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """The table, view or query that records are read from; ``source`` calls it ``records``."""
+    """The table, view or query that records are read from, under the name ``alias``."""
 
-    source: str
+    rows: str
     columns: Mapping[str, Column]
     json_text: frozenset[str]
     position: Column
@@ -128,11 +129,18 @@ class Relation:
     home: Table
     """The table, or view, that the positions come from; of a table, itself."""
     is_query: bool
+    alias: str = "records"
+
+    def called(self, alias: str) -> Relation:
+        """The same under another name, for a look from one of the records at others."""
+        columns = {name: replace(column, of=alias) for name, column in self.columns.items()}
+        return replace(self, alias=alias, columns=columns, position=replace(self.position, of=alias))
 
     def select(self, what: str, terms: Iterable[str], tail: str = "") -> str:
         """A statement over the records."""
         where = " AND ".join(terms) or "TRUE"
-        return f"SELECT {TAG} {what} FROM {self.source} WHERE {where} {tail}"  # noqa: S608 - see the module
+        source = f"{self.rows} AS {self.alias}"
+        return f"SELECT {TAG} {what} FROM {source} WHERE {where} {tail}"  # noqa: S608 - see the module
 
     def column(self, name: str) -> Column:
         """A column that has to be there; SourceError, naming the nearest, if it is not."""
@@ -147,18 +155,18 @@ def inspect(
     table, query = given
     if query is not None:
         query = query.strip().rstrip("; \n\t")
-        found, source = None, f"({query}\n) AS records"
+        found, rows = None, f"({query}\n)"
     else:
         found = _table(session, table or "", database)
-        source = f"{found.sql} AS records"
-    columns = _columns(session, source)
+        rows = found.sql
+    columns = _columns(session, f"{rows} AS records")
     require_columns(columns, (roles.id, roles.time, roles.account, *filter(None, [commit])), SourceError)
     position = columns[commit or roles.id]
     homes = _homes(session, query) if query else _all_in(found, columns)
     home = found or _home_of(session, homes, position)
     _require_positions(home, position)
     return Relation(
-        source=source,
+        rows=rows,
         columns=columns,
         json_text=_json_columns(session, home, columns, homes),
         position=position,
@@ -169,7 +177,7 @@ def inspect(
 
 
 def require_columns(
-    columns: Mapping[str, Column], wanted: Iterable[str], failure: type[SourceError | MissingColumn]
+    columns: Collection[str], wanted: Iterable[str], failure: type[SourceError | MissingColumn]
 ) -> None:
     """Raise ``failure`` for a column that there is not, naming the nearest."""
     for name in wanted:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from exporter.columns import Roles, RowBlock
     from exporter.model import Finding, Range, Seal
+    from exporter.sources.derived import FirstOf
     from exporter.sources.mysql.connection import Session
     from exporter.sources.mysql.relation import Relation
 
@@ -60,7 +61,7 @@ class _Taken:
 class MysqlSource:
     """Records of a table (or view) or a query; ``time_unit`` says that times are numbers: s, ms, us or ns."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, given by name
         self,
         options: MysqlOptions,
         *,
@@ -70,6 +71,7 @@ class MysqlSource:
         query: str | None = None,
         time_unit: str | None = None,
         block_rows: int = 2_000,
+        derived: Sequence[FirstOf] = (),
     ) -> None:
         self._options = options
         self._roles = roles
@@ -77,6 +79,7 @@ class MysqlSource:
         self._given = table, query
         self._time_unit = time_unit
         self._block_rows = block_rows
+        self._derived = derived
         self._database = Database(options)
         self._sealing = threading.Lock()
         self._taken: _Taken | None = None
@@ -92,9 +95,9 @@ class MysqlSource:
         return f"{self._database.place} " + (f"table {table}" if query is None else "query")
 
     def columns(self) -> Sequence[str]:
-        """All columns of the table or the query."""
+        """All columns of the table or the query, and the derived ones."""
         with self._database.statements() as session:
-            return tuple(self._inspect(session).columns)
+            return self._snapshot_of(session, self._inspect(session)).names
 
     def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
         """The positions that are settled for good: see ``seal``.
@@ -158,9 +161,7 @@ class MysqlSource:
     def check(self, accounts: Sequence[str]) -> Sequence[Finding]:
         """How sure the positions are, gaps, indexes, unreadable and future times, accounts, encryption."""
         with self._database.statements() as session:
-            relation = self._inspect(session)
-            times = sql_times(session, relation, self._roles.time, self._time_unit)
-            snapshot = Snapshot(session, relation, self._roles, times)
+            snapshot = self._snapshot_of(session, self._inspect(session))
             return check.findings(snapshot, self._roles, self._options, accounts)
 
     def close(self) -> None:
@@ -183,8 +184,11 @@ class MysqlSource:
             require_primary(session)
             relation = self._inspect(session)
             _require(session, relation, seals)
-            times = sql_times(session, relation, self._roles.time, self._time_unit)
-            yield Snapshot(session, relation, self._roles, times)
+            yield self._snapshot_of(session, relation)
+
+    def _snapshot_of(self, session: Session, relation: Relation) -> Snapshot:
+        times = sql_times(session, relation, self._roles.time, self._time_unit)
+        return Snapshot(session, relation, self._roles, times, self._derived)
 
     def _joined(self, session: Session, relation: Relation, taken: Seal, known: Extent) -> Seal:
         """A seal that was taken for another export, with what this one's previous seal holds besides."""

@@ -2,9 +2,9 @@
 
 ``source`` is the source. ``connection`` opens transactions, ``errors`` says what went wrong there,
 ``relation`` and ``time`` what is read. ``seal`` is the rule and its proof, ``sealing`` takes seals
-(``append_only``: from whom). ``ranges`` is the records as SQL, ``copy`` and ``values`` make blocks of what
-comes back. ``check`` asks ``health``, ``privileges``, ``plans``, ``indexes`` and ``records``; ``prepare`` is
-`source prepare`.
+(``append_only``: from whom). ``ranges`` is the records as SQL, ``firsts`` the derived columns, ``copy`` and
+``values`` make blocks of what comes back. ``check`` asks ``health``, ``privileges``, ``plans``, ``indexes``
+and ``records``; ``prepare`` is `source prepare`.
 """
 
 from exporter.sources.postgres.connection import PostgresOptions

@@ -18,8 +18,8 @@ from exporter.model import Branch, Finding, Level
 from exporter.sources.postgres import health, records
 from exporter.sources.postgres.append_only import updatable_by
 from exporter.sources.postgres.errors import translated
-from exporter.sources.postgres.indexes import Catalogue, Wanted, by_position, by_time
-from exporter.sources.postgres.plans import Served, serving
+from exporter.sources.postgres.indexes import Catalogue, Wanted, by_position, by_time, by_value
+from exporter.sources.postgres.plans import Served, serving, serving_first
 from exporter.sources.postgres.privileges import rights
 from exporter.sources.postgres.seal import FIRST_XID, HALF_ROUND, WAY_ON, XIDS, XMIN, next_alias
 from exporter.sources.postgres.sealing import require_sealable
@@ -215,10 +215,16 @@ def _too_much(message: str) -> Finding:
 
 
 def _indexes(snapshot: Snapshot, rules: Rules, accounts: Sequence[str]) -> Iterator[Finding]:
-    found = serving(snapshot, _sample(snapshot, rules, accounts), rules.commit)
+    account = _sample(snapshot, rules, accounts)
+    found = serving(snapshot, account, rules.commit)
     roles, relation = rules.roles, snapshot.relation
     columns = (roles.account, roles.time, roles.id)
     yield _served(snapshot, "records on time", found[Branch.ON_TIME], columns, by_time(relation, roles))
+    for first in snapshot.derived.values():
+        served = serving_first(snapshot, account, rules.commit, first.name)
+        columns = (roles.account, first.of, roles.time)
+        what = f"earlier records of the same {first.of} (for {first.name})"
+        yield _served(snapshot, what, served, columns, by_value(relation, roles, first))
     late = found[Branch.LATE]
     if rules.commit is not None:
         wanted = by_position(relation, roles, rules.commit)

@@ -15,12 +15,13 @@ from psycopg import sql
 
 from exporter.errors import SourceBusy
 from exporter.model import Statement
-from exporter.sources.postgres.values import Kind
+from exporter.sources.postgres.firsts import is_found_by_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.columns import Roles
+    from exporter.sources.derived import FirstOf
     from exporter.sources.postgres.connection import Session
     from exporter.sources.postgres.relation import Relation, Table
 
@@ -116,6 +117,14 @@ def by_position(relation: Relation, roles: Roles, position: str) -> Wanted | Non
         return None
     reason = "no index leads from an account to what has become visible since a seal"
     return Wanted("by_position", (roles.account, position), reason)
+
+
+def by_value(relation: Relation, roles: Roles, first: FirstOf) -> Wanted | None:
+    """What leads from one record to earlier ones of the same user."""
+    if not _is_found_by_value(relation, roles) or not is_found_by_value(relation.column(first.of)):
+        return None
+    reason = f"no index leads from an account and its {first.of} to records of the same {first.of}"
+    return Wanted(f"by_{first.of}", (roles.account, first.of, roles.time), reason)
 
 
 def guarded(statement: str) -> str:
@@ -222,8 +231,7 @@ class Catalogue:
 
 
 def _is_found_by_value(relation: Relation, roles: Roles) -> bool:
-    account = relation.column(roles.account)
-    return account.is_text or account.is_uuid or account.kind is Kind.INTEGER
+    return is_found_by_value(relation.column(roles.account))
 
 
 def _attach(child: _Member, whole: _Index, part: _Index) -> Statement:

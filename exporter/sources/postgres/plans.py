@@ -42,15 +42,24 @@ def serving(snapshot: Snapshot, account: str, commit: str | None) -> Mapping[Bra
     By xmin no index can lead to late records: one that leads to the account alone counts there.
     """
     one = _window(snapshot, account, commit)
+    layout = snapshot.layout(tuple(snapshot.relation.columns))
     leads: Mapping[Branch, Callable[[str], bool]] = {
         Branch.ON_TIME: _leads_to_window,
         Branch.LATE: _leads_to_account if commit is None else _leads_to_position,
     }
     return {
         branch: _served(_plan(snapshot, select), leads[branch])
-        for branch, select in snapshot.statements(one, snapshot.layout(None))
+        for branch, select in snapshot.statements(one, layout)
         if branch in leads
     }
+
+
+def serving_first(snapshot: Snapshot, account: str, commit: str | None, name: str) -> Served:
+    """How the earlier records of a user are found, for a derived column of records on time."""
+    one = _window(snapshot, account, commit)
+    selects = dict(snapshot.statements(one, snapshot.layout((name,))))
+    nodes = _nodes(_plan(snapshot, selects[Branch.ON_TIME]))
+    return _served({"Plans": [node for node in nodes if "Subplan Name" in node]}, _leads_to_value)
 
 
 def _window(snapshot: Snapshot, account: str, commit: str | None) -> Range:
@@ -98,6 +107,10 @@ def _leads_to_account(condition: str) -> bool:
 
 def _leads_to_window(condition: str) -> bool:
     return " = " in condition and " < " in condition
+
+
+def _leads_to_value(condition: str) -> bool:
+    return condition.count(" = ") > 1
 
 
 def _leads_to_position(condition: str) -> bool:

@@ -8,6 +8,7 @@ passwords: a new role has none until somebody gives it one.
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 import psycopg
@@ -15,9 +16,18 @@ from psycopg import sql
 
 from exporter.errors import ExporterError, SourceBusy, SourceError
 from exporter.model import Statement
+from exporter.sources.derived import require_derived
 from exporter.sources.postgres.connection import Database
 from exporter.sources.postgres.errors import translated
-from exporter.sources.postgres.indexes import LOCK_TIMEOUT, Catalogue, by_position, by_time, guarded
+from exporter.sources.postgres.indexes import (
+    LOCK_TIMEOUT,
+    Catalogue,
+    Wanted,
+    by_position,
+    by_time,
+    by_value,
+    guarded,
+)
 from exporter.sources.postgres.privileges import rights
 from exporter.sources.postgres.relation import inspect
 
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.columns import Roles
+    from exporter.sources.derived import FirstOf
     from exporter.sources.postgres.connection import PostgresOptions, Session
     from exporter.sources.postgres.relation import Relation, Table
 
@@ -52,8 +63,21 @@ _GRANTED: Final = sql.SQL("""
 """)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What is configured: the position's column, and the indexes beside the one that begins with it."""
+
+    roles: Roles
+    commit: str | None
+    indexes: Sequence[Wanted | None]
+
+
 def statements(
-    options: PostgresOptions, table: str | None, roles: Roles, commit: str | None = None
+    options: PostgresOptions,
+    table: str | None,
+    roles: Roles,
+    commit: str | None = None,
+    derived: Sequence[FirstOf] = (),
 ) -> Sequence[Statement]:
     """What is missing, in the order in which it has to be run. ``commit`` is the configured position.
 
@@ -66,7 +90,9 @@ def statements(
         relation = inspect(session, table, None, roles, None)
         if relation.table is None or not relation.table.is_declared:
             raise _by_hand(f"a {relation.table.what}" if relation.table else "a query", roles)
-        return list(_statements(session, relation, relation.table, roles, commit))
+        require_derived(derived, relation.columns)
+        wanted = [by_time(relation, roles), *(by_value(relation, roles, first) for first in derived)]
+        return list(_statements(session, relation, relation.table, _Wishes(roles, commit, wanted)))
 
 
 def apply(options: PostgresOptions, statement: Statement) -> None:
@@ -86,9 +112,8 @@ def apply(options: PostgresOptions, statement: Statement) -> None:
             raise _refusal(error) from error
 
 
-def _statements(
-    session: Session, relation: Relation, table: Table, roles: Roles, commit: str | None
-) -> Iterator[Statement]:
+def _statements(session: Session, relation: Relation, table: Table, wishes: _Wishes) -> Iterator[Statement]:
+    roles, commit = wishes.roles, wishes.commit
     position = _position(session, relation, table, commit)
     if position is None:
         names = (*([commit] if commit else ()), POSITION, *_OTHER_POSITIONS)
@@ -98,7 +123,7 @@ def _statements(
         if name in relation.columns and not relation.column(name).required:
             yield _require(table, name)
     catalogue = Catalogue(session, table)
-    for wanted in (by_position(relation, roles, position), by_time(relation, roles)):
+    for wanted in dict.fromkeys((by_position(relation, roles, position), *wishes.indexes)):
         yield from catalogue.missing(wanted) if wanted else ()
     yield from _grants(session, table)
 

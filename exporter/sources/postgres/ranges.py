@@ -17,7 +17,9 @@ from psycopg import sql
 
 from exporter.errors import MissingColumn
 from exporter.model import Branch
+from exporter.sources.derived import require_derived
 from exporter.sources.postgres.copy import CopyColumn, CopyLayout, blocks
+from exporter.sources.postgres.firsts import is_first
 from exporter.sources.postgres.relation import BYTEWISE, Column, Relation, require_columns
 from exporter.sources.postgres.seal import newly_visible, visible_at
 from exporter.sources.postgres.time import SqlTimes, literal_of
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from exporter.columns import Roles
     from exporter.model import Key, Range, Scalar, Seal
+    from exporter.sources.derived import FirstOf
     from exporter.sources.postgres.connection import Session
     from exporter.sources.postgres.copy import CopyBlock
 
@@ -49,7 +52,16 @@ class Selection:
 class Snapshot:
     """Records as one transaction sees them."""
 
-    def __init__(self, session: Session, relation: Relation, roles: Roles, times: SqlTimes) -> None:
+    def __init__(
+        self,
+        session: Session,
+        relation: Relation,
+        roles: Roles,
+        times: SqlTimes,
+        derived: Sequence[FirstOf] = (),
+    ) -> None:
+        require_derived(derived, relation.columns)
+        self.derived = {one.name: one for one in derived}
         self.session = session
         self.relation = relation
         self.times = times
@@ -57,16 +69,20 @@ class Snapshot:
         self._id, self._account = relation.column(roles.id), relation.column(roles.account)
         self._sorts = True
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the records, and after them the derived ones."""
+        return (*self.relation.columns, *self.derived)
+
     def layout(self, columns: Sequence[str] | None) -> CopyLayout:
         """The columns that were asked for, in the source's order, and those that a block needs itself."""
-        there = self.relation.columns
+        there, roles = self.names, self._roles
         if columns is not None:
             require_columns(there, columns, MissingColumn)
-        roles = self._roles
         shown = tuple(name for name in there if columns is None or name in columns)
         needed = tuple(name for name in there if name in {*shown, roles.id, roles.time, roles.account})
         return CopyLayout(
-            columns=tuple(CopyColumn(name, self._kind(there[name])) for name in needed),
+            columns=tuple(CopyColumn(name, self._kind(name)) for name in needed),
             shown=shown,
             roles=roles,
             times=self.times.numbers,
@@ -81,11 +97,11 @@ class Snapshot:
 
     def statements(self, one: Range, layout: CopyLayout) -> Iterator[tuple[Branch, sql.Composed]]:
         """What each branch of a range is read by; its settings are in force when it comes."""
-        what = sql.SQL(", ").join(
-            [self._shown(self.relation.columns[column.name]) for column in layout.columns]
-        )
         for selection in self._selections(one):
             self._let_it_sort(selection.branch is not Branch.ON_TIME)
+            what = sql.SQL(", ").join(
+                [self._shown(column.name, one, selection.branch) for column in layout.columns]
+            )
             select = self.relation.select(what, selection.terms)
             yield selection.branch, select + sql.SQL("ORDER BY ") + self._order(selection)
 
@@ -161,22 +177,22 @@ class Snapshot:
             return _NEVER if comparison == "<=" else sql.SQL("TRUE")
         return sql.SQL("({time}, {id}) {comparison} ({key_time}, {key_id})").format(
             time=self.times.column.value,
-            id=self._id_order,
+            id=self.id_order,
             comparison=sql.SQL(comparison),
             key_time=self.times.literal(time),
             key_id=self._id_literal(identifier),
         )
 
     def _compared_id(self, comparison: str, identifier: Scalar) -> sql.Composable:
-        return sql.SQL("{} {} {}").format(self._id_order, sql.SQL(comparison), self._id_literal(identifier))
+        return sql.SQL("{} {} {}").format(self.id_order, sql.SQL(comparison), self._id_literal(identifier))
 
     def _order(self, selection: Selection) -> sql.Composable:
         if selection.order == "id":
-            return self._id_order
-        return sql.SQL("{}, {}").format(self.times.column.value, self._id_order)
+            return self.id_order
+        return sql.SQL("{}, {}").format(self.times.column.value, self.id_order)
 
     @property
-    def _id_order(self) -> sql.Composable:
+    def id_order(self) -> sql.Composable:
         """Ids sort as numbers, as uuids or, whatever else they are, as the bytes of their text."""
         return self._id.value if _is_value(self._id) else self._id.text
 
@@ -192,7 +208,10 @@ class Snapshot:
             self.session.connection.execute(f"SET LOCAL enable_sort = {'on' if sorts else 'off'}")
             self._sorts = sorts
 
-    def _shown(self, column: Column) -> sql.Composable:
+    def _shown(self, name: str, one: Range, branch: Branch) -> sql.Composable:
+        if name in self.derived:
+            return is_first(self, self.derived[name], one, branch)
+        column = self.relation.columns[name]
         shown = sql.SQL("{}::text").format(column.value) if self._is_cast(column) else column.shown
         if column.name != self._roles.id or column.required:
             return shown
@@ -202,7 +221,10 @@ class Snapshot:
             return sql.SQL("coalesce({}::text, ({})::text)").format(shown, failing)
         return sql.SQL("coalesce({}, {})").format(shown, failing)
 
-    def _kind(self, column: Column) -> Kind:
+    def _kind(self, name: str) -> Kind:
+        if name in self.derived:
+            return Kind.BOOLEAN
+        column = self.relation.columns[name]
         return Kind.TEXT if self._is_cast(column) else column.kind
 
     def _is_cast(self, column: Column) -> bool:

@@ -17,7 +17,7 @@ from exporter.errors import MissingColumn, SourceError
 from exporter.sources.postgres.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from exporter.columns import Roles
     from exporter.sources.postgres.connection import Row, Session
@@ -178,7 +178,7 @@ def inspect(
 
 
 def require_columns(
-    columns: Mapping[str, Column], wanted: Iterable[str], failure: type[SourceError | MissingColumn]
+    columns: Collection[str], wanted: Iterable[str], failure: type[SourceError | MissingColumn]
 ) -> None:
     """Raise ``failure`` for a column that there is not, naming the nearest."""
     for name in wanted:

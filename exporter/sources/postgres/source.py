@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from exporter.columns import Roles
     from exporter.model import Finding, Range, Seal
+    from exporter.sources.derived import FirstOf
     from exporter.sources.postgres.connection import Session
     from exporter.sources.postgres.copy import CopyBlock
 
@@ -52,6 +53,7 @@ class PostgresSource:
         time_unit: str | None = None,
         append_only: bool = False,
         block_rows: int = 2_000,
+        derived: Sequence[FirstOf] = (),
     ) -> None:
         self._database = Database(options)
         self._roles = roles
@@ -60,6 +62,7 @@ class PostgresSource:
         self._query = query
         self._time_unit = time_unit
         self._block_rows = block_rows
+        self._derived = derived
         self._rules = Rules(roles, commit, append_only, options.seal_wait_s)
         self._sealer = Sealer(self._database, self._snapshot, self._rules)
 
@@ -73,9 +76,9 @@ class PostgresSource:
         return f"{self._database.place} " + (f"table {self._table}" if self._query is None else "query")
 
     def columns(self) -> Sequence[str]:
-        """All columns of the table or the query."""
+        """All columns of the table or the query, and the derived ones."""
         with self._snapshot() as snapshot:
-            return list(snapshot.relation.columns)
+            return snapshot.names
 
     def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
         """The horizon, after a bounded wait for the transactions that are running.
@@ -157,7 +160,7 @@ class PostgresSource:
     def _inspected(self, session: Session) -> Snapshot:
         relation = inspect(session, self._table, self._query, self._roles, self._commit)
         times = sql_times(session, relation, self._roles.time, self._time_unit)
-        return Snapshot(session, relation, self._roles, times)
+        return Snapshot(session, relation, self._roles, times, self._derived)
 
     def _is_reached(self, session: Session, seal: Seal) -> bool:
         if moment_objection(session.moment, seal):

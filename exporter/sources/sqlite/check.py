@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, cast
 
 from exporter.errors import SourceError
 from exporter.model import Finding, Level, Statement
-from exporter.sources.sqlite.database import quoted
+from exporter.sources.sqlite.database import quoted, select
+from exporter.sources.sqlite.firsts import candidates
 from exporter.sources.sqlite.time import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.columns import Roles
+    from exporter.sources.derived import FirstOf
     from exporter.sources.sqlite.snapshot import Snapshot
 
 _NEWEST = 100
@@ -121,6 +123,12 @@ def missing_indexes(snapshot: Snapshot, roles: Roles, now: datetime) -> Iterator
     if not _is_window_served(snapshot, roles, now):
         reason = "no index leads from an account to a window of time"
         yield Statement(reason, _create_index(snapshot, "by_time", roles.account, roles.time, roles.id))
+    for first in {one.of: one for one in snapshot.derived.values()}.values():
+        if not _is_first_served(snapshot, roles, first):
+            reason = f"no index leads from an account and its {first.of} to records of the same {first.of}"
+            yield Statement(
+                reason, _create_index(snapshot, f"by_{first.of}", roles.account, first.of, roles.time)
+            )
 
 
 def _indexes(snapshot: Snapshot, roles: Roles, now: datetime) -> Iterator[Finding]:
@@ -141,6 +149,17 @@ def _is_window_served(snapshot: Snapshot, roles: Roles, now: datetime) -> bool:
 
     snapshot.times.first_second(explain, now, now, Condition())
     return any(f"({roles.account}=? AND {roles.time}>? AND {roles.time}<?)" in step for step in plan)
+
+
+def _is_first_served(snapshot: Snapshot, roles: Roles, first: FirstOf) -> bool:
+    """Whether SQLite would search an index for account and user."""
+    terms = candidates(snapshot, first, "")
+    exists = select(snapshot.relation.earlier, "1", terms.terms)
+    plan = snapshot.connection.execute(
+        f"EXPLAIN QUERY PLAN {snapshot.select(f'EXISTS ({exists})', Condition())}", terms.values
+    )
+    both = (f"({roles.account}=? AND {first.of}=?", f"({first.of}=? AND {roles.account}=?")
+    return any(one in step for *_, step in plan for one in both)
 
 
 def _create_index(snapshot: Snapshot, name: str, *columns: str) -> str:

@@ -63,16 +63,28 @@ class Relation:
 
     ``table`` is None for a view or a query, of which nobody can say that ids are never used again.
     ``by_account`` says that an index leads from an account to its ids in order; ``one_form`` that an
-    account is compared in one form, because the column is declared to hold text or integers.
+    account is compared in one form, because the column is declared to hold text or integers; ``one_forms``
+    are all columns of which that is so.
     """
 
-    origin: str
+    rows: str
     names: tuple[str, ...]
     json_text: frozenset[str] = frozenset()
     table: str | None = None
     autoincrement: bool = False
     by_account: bool = False
     one_form: bool = False
+    one_forms: frozenset[str] = frozenset()
+
+    @property
+    def origin(self) -> str:
+        """What follows FROM."""
+        return f"{self.rows} AS records"
+
+    @property
+    def earlier(self) -> str:
+        """The same for a look from one of the records at others."""
+        return f"{self.rows} AS earlier"
 
 
 @contextmanager
@@ -161,8 +173,8 @@ def _require_file(path: Path) -> None:
 
 def _inspect_query(connection: sqlite3.Connection, query: str) -> Relation:
     """Columns of a query have no declared type: JSON in them counts as text. A view keeps the types."""
-    origin = f"({query.strip().rstrip(';')}\n) AS records"
-    return Relation(origin, _names(connection, origin))
+    rows = f"({query.strip().rstrip(';')}\n)"
+    return Relation(rows, _names(connection, rows))
 
 
 def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> Relation:
@@ -177,26 +189,29 @@ def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> 
             f"the source has no table {table!r}", hint=_nearest(table, [name for (name,) in tables], "tables")
         )
     name, kind, sql = found
-    origin = f"{quoted(name)} AS records"
-    names = _names(connection, origin)
+    rows = quoted(name)
+    names = _names(connection, rows)
     types = dict(connection.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,)).fetchall())
     json_text = frozenset(column for column, declared in types.items() if _IS_JSON.search(declared or ""))
     if kind == "view":
-        return Relation(origin, names, json_text)
+        return Relation(rows, names, json_text)
+    one_forms = frozenset(one for one, declared in types.items() if _HAS_ONE_FORM.search(declared or ""))
     return Relation(
-        origin,
+        rows,
         names,
         json_text,
         name,
         autoincrement=_AUTOINCREMENT.search(_NOT_SQL_WORDS.sub(" ", sql or "")) is not None,
         by_account=_leads_to_ids(connection, name, roles),
-        one_form=_HAS_ONE_FORM.search(types.get(roles.account) or "") is not None,
+        one_form=roles.account in one_forms,
+        one_forms=one_forms,
     )
 
 
-def _names(connection: sqlite3.Connection, origin: str) -> tuple[str, ...]:
+def _names(connection: sqlite3.Connection, rows: str) -> tuple[str, ...]:
     """The columns of what comes out, without reading any of it."""
-    return tuple(entry[0] for entry in connection.execute(select(origin, "*", tail="LIMIT 0")).description)
+    cursor = connection.execute(select(f"{rows} AS records", "*", tail="LIMIT 0"))
+    return tuple(entry[0] for entry in cursor.description)
 
 
 def _require_row_id(connection: sqlite3.Connection, table: str, column: str) -> None:

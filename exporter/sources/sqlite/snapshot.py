@@ -14,15 +14,17 @@ import hashlib
 import re
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from exporter.columns import Layout, Roles, RowBlock
 from exporter.errors import MissingColumn, SourceChanged, SourceError
 from exporter.model import Branch
+from exporter.sources.derived import require_derived
 from exporter.sources.pieces import pieces
 from exporter.sources.sqlite.database import Relation, quoted, require_columns, select
+from exporter.sources.sqlite.firsts import is_first
 from exporter.sources.sqlite.rows import RowsById
 from exporter.sources.sqlite.time import Condition, Row, SqlTimes
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.model import Key, Range, Seal
+    from exporter.sources.derived import FirstOf
     from exporter.sources.pieces import Rows
 
 _ACCEPT = "to go on with this database: audit-exporter ledger accept-source --from TIME"
@@ -42,6 +45,7 @@ _USE_AUTOINCREMENT = "declare the id INTEGER PRIMARY KEY AUTOINCREMENT, so that 
 class Selection:
     """The records of one branch of a range, and the SQL that they are sorted by."""
 
+    one: Range
     branch: Branch
     condition: Condition
     order: str
@@ -51,11 +55,18 @@ class Snapshot:
     """Records on one connection inside one read transaction."""
 
     def __init__(
-        self, connection: sqlite3.Connection, relation: Relation, roles: Roles, times: SqlTimes
+        self,
+        connection: sqlite3.Connection,
+        relation: Relation,
+        roles: Roles,
+        times: SqlTimes,
+        derived: Sequence[FirstOf] = (),
     ) -> None:
+        require_derived(derived, relation.names)
         self.connection = connection
         self.relation = relation
         self.times = times
+        self.derived: Mapping[str, FirstOf] = {one.name: one for one in derived}
         self._roles = roles
         self._id, self._time, self._account = quoted(roles.id), quoted(roles.time), quoted(roles.account)
 
@@ -169,15 +180,21 @@ class Snapshot:
 
     # --- Ranges ------------------------------------------------------------------------------------
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the records, and after them the derived ones."""
+        return (*self.relation.names, *self.derived)
+
     def layout(self, columns: Sequence[str] | None) -> Layout:
         """The columns that were asked for, in the source's order, and those that a block needs itself."""
-        names = self.relation.names
+        names = self.names
         if columns is not None:
             require_columns(names, columns, MissingColumn)
         roles = self._roles
         shown = tuple(name for name in names if columns is None or name in columns)
         needed = tuple(name for name in names if name in {*shown, roles.id, roles.time, roles.account})
-        return Layout(needed, shown, roles, self.times.python, self.relation.json_text)
+        # A derived value is the JSON that it stands for: SQLite has no booleans.
+        return Layout(needed, shown, roles, self.times.python, self.relation.json_text | self.derived.keys())
 
     def blocks(self, one: Range, layout: Layout, block_rows: int) -> Generator[RowBlock, None, None]:
         """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
@@ -197,7 +214,7 @@ class Snapshot:
         if found is None:
             return None
         condition = self.of_account(one.account) + self.visible_at(one.seal) + found[0] + self._part(one)
-        return Selection(Branch.ON_TIME, condition, f"{found[1]}, {self._id}")
+        return Selection(one, Branch.ON_TIME, condition, f"{found[1]}, {self._id}")
 
     def _selections(self, one: Range) -> Iterator[Selection]:
         """The branches of a range that its part touches: times lie after all that is unreadable."""
@@ -218,12 +235,12 @@ class Snapshot:
             condition += self._beyond(Branch.UNREADABLE, one.after, "after")
         if one.last is not None and one.last[0] is None:
             condition += Condition((f"{self._id} <= :last_id",), {"last_id": one.last[1]})
-        return Selection(Branch.UNREADABLE, condition, self._id)
+        return Selection(one, Branch.UNREADABLE, condition, self._id)
 
     def _late(self, one: Range, previous: int) -> Selection:
         new = self.new_of_account(one.account, previous, _id_of(one.seal))
         condition = new + self.times.before(one.window.start) + self._part(one)
-        return Selection(Branch.LATE, condition, f"{self.times.value}, {self._id}")
+        return Selection(one, Branch.LATE, condition, f"{self.times.value}, {self._id}")
 
     def _part(self, one: Range) -> Condition:
         """Where a part begins and ends among the records that have a time."""
@@ -264,7 +281,7 @@ class Snapshot:
         if last is not None:
             condition += self._beyond(selection.branch, last, "resumed")
         self.connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-        yield from self._fetched(Selection(selection.branch, condition, selection.order), layout, block_rows)
+        yield from self._fetched(replace(selection, condition=condition), layout, block_rows)
 
     def _fetched(
         self, selection: Selection, layout: Layout, block_rows: int
@@ -278,14 +295,26 @@ class Snapshot:
 
     def _rows(self, selection: Selection, layout: Layout) -> Rows:
         """Whole rows only where an index has them in order, which is nearly always; else by sorted ids."""
-        what, values = ", ".join(map(quoted, layout.names)), selection.condition.values
+        what, own = self._what(selection, layout)
+        values = {**selection.condition.values, **own}
         tail = f"ORDER BY {selection.order}"
         statement = self.select(what, selection.condition, tail)
         is_main = selection.branch is Branch.ON_TIME  # the others are not worth the question
         if self.relation.table is None or (is_main and self._is_in_order(statement, values)):
             return self.connection.execute(statement, values)
         ids = self.connection.execute(self.select(self._id, selection.condition, tail), values)
-        return RowsById(ids, self.select(what, Condition((f"{self._id} = ?",))))
+        return RowsById(ids, self.select(what, Condition((f"{self._id} = :row_id",))), own)
+
+    def _what(self, selection: Selection, layout: Layout) -> tuple[str, Mapping[str, object]]:
+        """What a row is made of, and the values that this takes."""
+        terms: dict[str, str] = {name: quoted(name) for name in layout.names}
+        values: dict[str, object] = {}
+        for name in terms.keys() & self.derived.keys():
+            terms[name], more = is_first(
+                self, self._roles, self.derived[name], selection.one, selection.branch
+            )
+            values |= more
+        return ", ".join(terms.values()), values
 
     def _is_in_order(self, statement: str, values: Mapping[str, object]) -> bool:
         """Whether SQLite need not sort what it finds, as it says itself."""

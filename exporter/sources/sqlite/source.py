@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from exporter.columns import Roles, RowBlock
     from exporter.interfaces import Clock
     from exporter.model import Finding, Range, Seal, Statement
+    from exporter.sources.derived import FirstOf
 
 
 def _utc_now() -> datetime:
@@ -42,6 +43,7 @@ class SqliteSource:
         block_rows: int = 2_000,
         busy_timeout_s: float = 10.0,
         clock: Clock = _utc_now,
+        derived: Sequence[FirstOf] = (),
     ) -> None:
         self._path = path
         self._roles = roles
@@ -52,6 +54,7 @@ class SqliteSource:
         self._block_rows = block_rows
         self._busy_timeout_s = busy_timeout_s
         self._clock = clock
+        self._derived = derived
 
     def now(self) -> datetime:
         """The local clock: the database has none of its own."""
@@ -62,9 +65,9 @@ class SqliteSource:
         return f"sqlite {self._path} " + (f"table {self._table}" if self._query is None else "query")
 
     def columns(self) -> Sequence[str]:
-        """All columns of the table or the query."""
+        """All columns of the table or the query, and the derived ones."""
         with self._snapshot() as snapshot:
-            return snapshot.relation.names
+            return snapshot.names
 
     def seal(self, previous: Seal | None = None, due: datetime | None = None) -> Seal:
         """The highest id, with a fingerprint of its record.
@@ -136,4 +139,4 @@ class SqliteSource:
     def _snapshot(self) -> Iterator[Snapshot]:
         with reading(self._path, self._busy_timeout_s) as connection:
             relation = inspect(connection, self._table, self._query, self._roles)
-            yield Snapshot(connection, relation, self._roles, self._times)
+            yield Snapshot(connection, relation, self._roles, self._times, self._derived)

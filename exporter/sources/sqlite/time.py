@@ -56,6 +56,10 @@ class SqlTimes(Protocol):
     value: str
     """What keys hold and records are sorted by, of a readable time."""
 
+    def value_of(self, column: str) -> str:
+        """``value`` of the column under another name."""
+        ...
+
     def before(self, moment: datetime) -> Condition:
         """Readable and before a whole second."""
         ...
@@ -90,13 +94,17 @@ class TextSql:
         self._column = column
         self._second = f"replace(substr({column}, 1, 19), 'T', ' ')"
         self.readable = _readable_text(column)
-        # Without its zone a time has 19 characters, or 20 and the digits; zeros fill it up to 29.
-        bare = f"replace(replace(rtrim({column}, 'Z'), '+00:00', ''), 'T', ' ')"
-        self.value = f"({bare} || substr('.000000000', length({bare}) - 18))"
+        self.value = self.value_of(column)
         self._shape = (
             f"length({column}) * 4"
             f" + CASE WHEN substr({column}, -1) = 'Z' THEN 2 ELSE substr({column}, -6, 1) = '+' END"
         )
+
+    def value_of(self, column: str) -> str:
+        """``YYYY-MM-DD HH:MM:SS.fffffffff``."""
+        # Without its zone a time has 19 characters, or 20 and the digits; zeros fill it up to 29.
+        bare = f"replace(replace(rtrim({column}, 'Z'), '+00:00', ''), 'T', ' ')"
+        return f"({bare} || substr('.000000000', length({bare}) - 18))"
 
     def before(self, moment: datetime) -> Condition:
         """Decided by a plain comparison for nearly all records that are not."""
@@ -188,6 +196,10 @@ class NumberSql:
             f"(typeof({column}) IN ('integer', 'real')"
             f" AND {column} >= {_YEAR_1 * self._per_second} AND {column} < {_YEAR_10000 * self._per_second})"
         )
+
+    def value_of(self, column: str) -> str:
+        """The number itself."""
+        return column
 
     def before(self, moment: datetime) -> Condition:
         """The unary plus keeps SQLite from scanning a whole history through the index on time."""
