@@ -46,6 +46,10 @@ Budget = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print names, counts and sizes; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Sequence = Annotated[
+    int | None,
+    typer.Option("--seq", min=1, max=10**12, metavar="N", help="Only the delivery of this number."),
+]
 ExportName = Annotated[str, typer.Argument(metavar="EXPORT", help="The export's name.")]
 
 
@@ -181,6 +185,48 @@ def schema() -> None:
 
 
 @app.command()
+def siem(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="What reads the deliveries; without it, a list.")
+    ] = None,
+    config: Config = None,
+    export: Annotated[
+        str | None, typer.Option("--export", metavar="NAME", help="For this export, if there are several.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Print what a SIEM needs to read an export: its own configuration, and what it cannot read."""
+    from exporter.commands import siem as command
+
+    _exit(lambda: command.siem(name, config, export, json=json))
+
+
+@app.command()
+def formats(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them, or a file; without it, the list.")
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, max=1000, metavar="N", help="Show N real records, before and after."),
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of its lines.")] = False,
+    config: Config = None,
+    account: Accounts = None,
+    export: Exports = None,
+    json: AsJson = False,
+) -> None:
+    """List the formats, print one to start from, or show what it makes of real records."""
+    from exporter.commands import formats as command
+
+    _exit(
+        lambda: command.formats(
+            name, command.Wanted(config, account or [], export or [], sample), schema=schema, json=json
+        )
+    )
+
+
+@app.command()
 def pause(export: ExportName, config: Config = None) -> None:
     """Give an export no new plans; an open one is still finished."""
     from exporter.commands import manage
@@ -206,6 +252,19 @@ def rename(
     from exporter.commands import manage
 
     _exit(lambda: manage.rename(config, export, name))
+
+
+@app.command()
+def resend(
+    export: Annotated[str, typer.Option("--export", metavar="NAME", help="The export.")],
+    seq: Sequence = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Send the events again that their destination refused, and that wait in the quarantine."""
+    from exporter.commands import manage
+
+    _exit(lambda: manage.resend(config, export, seq, json=json))
 
 
 @source_app.command("prepare")
@@ -238,10 +297,10 @@ def ledger_migrate(config: Config = None) -> None:
 @ledger_app.command("bad-records")
 def ledger_bad_records(
     export: Annotated[str, typer.Option("--export", metavar="NAME", help="The export.")],
-    seq: Annotated[int, typer.Option("--seq", min=1, max=10**12, metavar="N", help="The object's number.")],
+    seq: Sequence = None,
     config: Config = None,
 ) -> None:
-    """Print the records that could not be rendered into an object, as JSON lines."""
+    """Print a delivery's bad records as JSON lines; without --seq the refused events that wait."""
     from exporter.commands import inspect
 
     _exit(lambda: inspect.bad_records(config, export, seq))

@@ -45,7 +45,7 @@ def _settings(model: str, of_what: str) -> Iterator[str]:
 def _default(one: dict[str, Any]) -> str:
     value = one.get("default")
     shown = str(value).lower() if isinstance(value, bool) else value
-    return "" if value in (None, "", []) else f"`{shown}`"
+    return "" if value in (None, "", [], {}) else f"`{shown}`"
 
 
 def _commands() -> Iterator[str]:

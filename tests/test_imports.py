@@ -41,6 +41,7 @@ class Rule(NamedTuple):
 PURE: Final = ("model",)
 VALUES: Final = ("model", "errors")
 SEAM: Final = ("interfaces", "columns", *VALUES)
+WITHIN_RULES: Final = ("ledger.history", "ledger.lanes", "ledger.events", "ledger.guards")
 
 RULES: Final = (
     Rule("errors", (), "everybody raises them, so they stand on nothing"),
@@ -53,17 +54,32 @@ RULES: Final = (
     Rule("libpq", ("errors",), "source and ledger reach PostgreSQL alike, and know nothing of each other"),
     Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
     Rule("formats.settings", ("notation.*",), "settings are read before there is a format"),
-    Rule("formats*", (*SEAM, "formats.*"), "a format turns blocks into lines, from whatever source"),
+    Rule(
+        "formats.*",
+        (*SEAM, "formats.*", "notation.*"),
+        "a format turns blocks into lines, from whatever source",
+    ),
+    Rule("formats", (*SEAM, "formats.*"), "what compiles a plan's format reads no file and no configuration"),
+    Rule("batches", PURE, "pure: it cuts lines, and knows neither record nor destination"),
+    Rule("siem.consumers", (), "what each consumer reads is data, for the configuration as well"),
+    Rule(
+        "siem*",
+        ("siem.*", "keys", "archive", "notation.values", *VALUES),
+        "a pack is text about an export, and opens nothing",
+    ),
     Rule(
         "sources*",
-        (*SEAM, "libpq", "sources.pieces", "{driver}*"),
+        (*SEAM, "libpq", "sources.pieces", "sources.derived", "{driver}*"),
         "a source knows no other source, no ledger and no destination",
     ),
     Rule("notation*", ("notation.*", "keys", "errors"), "how settings are written, whatever they are for"),
     Rule("network*", ("network.*", *VALUES), "the way to a host, whatever is spoken there"),
     Rule(
         "destinations.registry",
-        ("destinations.object_store", "destinations.*.settings", "destinations.directory"),
+        (
+            *("destinations.object_store", "destinations.events"),
+            *("destinations.*.settings", "destinations.directory"),
+        ),
         "a list of settings: it is read with the configuration, so it loads no driver",
     ),
     Rule(
@@ -71,32 +87,48 @@ RULES: Final = (
         (
             *(*SEAM, "keys", "network.*", "notation.*", "{driver}*"),
             *("destinations.object_store", "destinations.uploads", "destinations.probe"),
+            "destinations.events",
         ),
         "a store is a thin driver below the portable one, and knows no other",
     ),
     Rule("ledger", (), "the rules are imported without the database behind them"),
     Rule("ledger.storage", VALUES, "rows in, rows out: storage knows no rule of the protocol"),
     Rule("ledger.lanes", VALUES, "pure: how a lane stands follows from what was delivered"),
-    Rule("ledger.history", (*VALUES, "ledger.storage"), "it works within a rule, and knows none"),
+    Rule(
+        "ledger.history",
+        (*VALUES, "ledger.storage", "ledger.lanes"),
+        "it works within a rule, and knows none",
+    ),
+    Rule("ledger.events", (*VALUES, "ledger.storage"), "it works within a rule, and knows none"),
+    Rule("ledger.guards", (*VALUES, "ledger.storage"), "it works within a rule, and knows none"),
     Rule(
         "ledger.rules",
-        (*SEAM, "ledger.storage", "ledger.history", "ledger.lanes"),
+        (*SEAM, "ledger.storage", *WITHIN_RULES),
         "rules hold for every storage, so they know none",
     ),
     Rule(
         "ledger.requests",
-        (*SEAM, "ledger.storage", "ledger.history", "ledger.lanes", "ledger.rules"),
+        (*SEAM, "ledger.storage", "ledger.rules", *WITHIN_RULES),
         "a request is a rule, too: it holds for every storage",
     ),
     Rule("ledger.memory", (*VALUES, "ledger.storage"), "a storage knows no rule, and no other storage"),
     Rule(
         "ledger.*",
-        (*VALUES, "libpq", "ledger.storage", "ledger.schema", "ledger.encoding", "ledger.sql", "{driver}*"),
+        (
+            *VALUES,
+            "libpq",
+            "ledger.storage",
+            "ledger.schema",
+            "ledger.encoding",
+            "ledger.sql",
+            "ledger.mappings",
+            "{driver}*",
+        ),
         "what is behind a database's rows knows no rule, and no other storage",
     ),
     Rule(
         "rendering",
-        ("interfaces", "archive", *VALUES),
+        ("interfaces", "archive", "batches", *VALUES),
         "it makes archives, and knows neither ledger nor store",
     ),
     Rule(
@@ -108,6 +140,7 @@ RULES: Final = (
         "pipeline",
         (
             "journal",
+            "packages",
             "rendering",
             "workspace",
             "ledger.rules",
@@ -118,6 +151,16 @@ RULES: Final = (
             *VALUES,
         ),
         "the protocol is one, whatever drivers are plugged in: it sees seams alone",
+    ),
+    Rule(
+        "packages",
+        ("rendering", "keys", "archive", "batches", *VALUES),
+        "what a package is called follows from its plan",
+    ),
+    Rule(
+        "resending",
+        ("journal", "workspace", "batches", "pipeline", "ledger.requests", "ledger.storage", *VALUES),
+        "it sends what is kept, and neither reads nor renders",
     ),
     Rule("outcome", ("pipeline", *VALUES), "what came of a run is data, for whoever reports it"),
     Rule("places", ("pipeline", *VALUES), "who may start next does not depend on what is started"),
@@ -133,7 +176,10 @@ RULES: Final = (
     ),
     Rule(
         "config*",
-        ("config.*", "notation.*", "destinations.registry", "formats.settings", "schedule", *VALUES),
+        (
+            *("config.*", "notation.*", "destinations.registry", "formats.settings", "siem.consumers"),
+            *("schedule", *VALUES),
+        ),
         "settings are data: they are read before there is anything to use them, and connect to nothing",
     ),
     Rule("telemetry*", ("runner", "pipeline", "telemetry.*", *VALUES), "it watches, and cannot interfere"),
@@ -141,7 +187,7 @@ RULES: Final = (
         "report*",
         (
             *("runner", "outcome", "pipeline", "ledger.rules", "ledger.storage", "schedule", "config"),
-            *("starter.folder", "report.*", *VALUES),
+            *("starter.folder", "siem.*", "report.*", *VALUES),
         ),
         "it shows what others did, so it opens nothing itself",
     ),
@@ -169,13 +215,30 @@ RULES: Final = (
     ),
     Rule(
         "commands.manage",
-        (*("wiring", "config", "ledger.requests", "report.*", "starter.*", "commands.*", *VALUES),),
+        (
+            *("wiring", "config", "ledger.requests", "resending", "workspace"),
+            *("report.*", "starter.*", "commands.*", *VALUES),
+        ),
         "it asks the ledger for what a person wants, and leaves drivers to `wiring`",
+    ),
+    Rule(
+        "commands.formats",
+        (
+            *("wiring", "wiring.renderings", "config", "pipeline", "interfaces", "columns"),
+            *("formats", "formats.*", "starter.*", "report.*", "commands.*", *VALUES),
+        ),
+        "it shows formats at work, also where there is no configuration yet",
+    ),
+    Rule(
+        "commands.siem",
+        ("wiring", "config", "pipeline", "siem.*", "report.*", "commands.*", *VALUES),
+        "a pack is about one export, as it is configured",
     ),
     Rule(
         "commands*",
         (
-            *("wiring", "config", "runner", "turns", "outcome", "pipeline", "ledger.storage"),
+            *("wiring", "config", "runner", "turns", "outcome", "pipeline"),
+            *("ledger.storage", "ledger.requests"),
             *("interfaces", *VALUES),
             *("report.*", "telemetry.*", "commands.*"),
         ),
@@ -290,7 +353,7 @@ def test_imports_never_go_in_a_circle() -> None:
     for module in MODULES:
         package, _, name = module.rpartition(".")
         if name == "settings" and package.startswith("destinations."):
-            graph[module].discard(f"{package}.store")
+            graph[module] -= {f"{package}.store", f"{package}.destination"}
     TopologicalSorter(graph).prepare()
 
 

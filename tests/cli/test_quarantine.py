@@ -1,0 +1,101 @@
+"""What a collector refuses waits in the ledger, is listed, and is sent again by a command."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.kit.command_line import START, Vendor
+from tests.kit.hec_server import hec_server, says
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kit.command_line import Answer
+    from tests.kit.hec_server import Hec
+
+TOO_LARGE = "x" * 3_000
+
+
+@pytest.fixture
+def hec() -> Iterator[Hec]:
+    with hec_server() as hec:
+        yield hec
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, hec: Hec) -> Vendor:
+    """Three records, of which the second is larger than the collector takes."""
+    vendor = Vendor(tmp_path)
+    destination = {"type": "splunk_hec", "url": hec.url, "token": hec.new_token("main"), "batch": "700B"}
+    vendor.export("acme", format="native", destination=destination)
+    vendor.export("globex")
+    for number, summary in enumerate(("first", TOO_LARGE, "third")):
+        vendor.insert("acme", START + timedelta(minutes=number), summary)
+    hec.max_bytes = 1_500
+    vendor.start()
+    return vendor
+
+
+def lines(answer: Answer) -> list[dict[str, Any]]:
+    assert answer.status == 0
+    return [json.loads(line) for line in answer.out.splitlines()]
+
+
+def ids(hec: Hec) -> list[str]:
+    return [str(event.fields["event_id"]) for event in hec.events()]
+
+
+def test_a_refused_event_is_listed_and_sent_again(vendor: Vendor, hec: Hec) -> None:
+    """It holds up nobody, waits with all that was sent, and is taken once its collector lets it in."""
+    assert vendor("run").status == 0
+    assert ids(hec) == ["1", "3"]
+    (waiting,) = lines(vendor("ledger", "bad-records", "--export", "acme"))
+    assert (waiting["sequence"], waiting["id"], waiting["kind"], waiting["resent_at"]) == (
+        1,
+        "2",
+        "refused",
+        None,
+    )
+    assert json.loads(waiting["body"])["event"]["summary"] == TOO_LARGE
+    assert lines(vendor("ledger", "bad-records", "--export", "acme", "--seq", "1")) == [waiting]
+
+    again = vendor("resend", "--export", "acme")
+    assert again.status == 10
+    assert "1 were refused again" in again.out.replace("\n", " ")
+    assert "audit-exporter ledger bad-records --export acme" in again.out.replace("\n", " ")
+
+    hec.max_bytes = None
+    taken = vendor("resend", "--export", "acme", "--json")
+    assert (taken.status, json.loads(taken.out)) == (0, {"export": "acme", "sent": 1, "refused": 0})
+    assert ids(hec) == ["1", "3", "2"]
+    assert lines(vendor("ledger", "bad-records", "--export", "acme")) == []
+    (kept,) = lines(vendor("ledger", "bad-records", "--export", "acme", "--seq", "1"))
+    assert kept["resent_at"] is not None
+    assert vendor("resend", "--export", "acme").status == 0
+    assert ids(hec) == ["1", "3", "2"]
+
+
+def test_a_collector_that_takes_nothing_leaves_the_quarantine_as_it_was(vendor: Vendor, hec: Hec) -> None:
+    """The answer says why, to a program as well; the events wait."""
+    vendor("run")
+    hec.script = lambda _request: says(4)
+    failed = vendor("resend", "--export", "acme", "--seq", "1", "--json")
+    answer = json.loads(failed.out)
+    assert (failed.status, answer["sent"], answer["refused"]) == (10, 0, 0)
+    assert answer["error"]
+    assert vendor("resend", "--export", "acme").status == 10
+    assert len(lines(vendor("ledger", "bad-records", "--export", "acme"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("export", "said"), [("globex", "delivers objects"), ("unknown", "no export 'unknown'")]
+)
+def test_a_resend_of_what_has_no_events_says_so(vendor: Vendor, export: str, said: str) -> None:
+    answer = vendor("resend", "--export", export)
+    assert answer.status == 2
+    assert said in answer.err.replace("\n", " ")
