@@ -8,7 +8,7 @@ SERVERS := $(AZURITE)/.ready
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench proof lock clean
+.PHONY: help demo test lint check format bench proof lock clean
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -24,10 +24,12 @@ demo: $(READY) ## export a sample audit database into a folder, and show what wa
 test: $(SERVERS) ## pass every test
 	@$(BIN)/python -m pytest -n auto
 
-check: $(SERVERS) ## format, lint, types, import rule, fast tests
+lint: $(READY) ## format, lint, strict types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+check: lint $(SERVERS) ## the same, the import rule and the fast tests
 	@$(BIN)/python -m pytest -n auto -m "not slow and not proof"
 
 format: $(READY) ## rewrite the code in the house style
