@@ -22,6 +22,7 @@ from isal import isal_zlib
 from exporter.model import Content
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from concurrent.futures import Future
     from io import BufferedRandom
     from pathlib import Path
@@ -38,17 +39,17 @@ class TooLargeForZip(ValueError):
 
 def suffix(kind: str, body: str = "ndjson") -> str:
     """What the object names of this kind of archive (``zip`` or ``gzip``) with this body end in."""
-    return _CONTAINERS[kind].suffixes[_BODIES[body].is_json]
+    return _CONTAINERS[kind].suffixes[body]
 
 
 def content_type(kind: str, body: str = "ndjson") -> str:
     """The media type of this kind of archive (``zip`` or ``gzip``) with this body."""
-    return _CONTAINERS[kind].content_types[_BODIES[body].is_json]
+    return _CONTAINERS[kind].content_types[body]
 
 
 def member_suffix(body: str) -> str:
     """What the name of the file inside a zip ends in."""
-    return ".json" if _BODIES[body].is_json else ".log"
+    return _BODIES[body].member_suffix
 
 
 class ArchiveWriter:
@@ -140,9 +141,9 @@ class _Member:
 class _Container(Protocol):
     """What stands around the deflated bytes of the member."""
 
-    suffixes: ClassVar[tuple[str, str]]
-    """Of lines of text, and of JSON."""
-    content_types: ClassVar[tuple[str, str]]
+    suffixes: ClassVar[Mapping[str, str]]
+    """By the body; readers go by the name."""
+    content_types: ClassVar[Mapping[str, str]]
 
     def __init__(self, member: str) -> None: ...
     def header(self) -> bytes: ...
@@ -150,8 +151,16 @@ class _Container(Protocol):
 
 
 class _Gzip:
-    suffixes: ClassVar = (".log.gz", ".jsonl.gz")
-    content_types: ClassVar = ("text/plain", "application/x-ndjson")
+    suffixes: ClassVar[Mapping[str, str]] = {
+        "ndjson": ".jsonl.gz",
+        "json_array": ".json.gz",
+        "lines": ".log.gz",
+    }
+    content_types: ClassVar[Mapping[str, str]] = {
+        "ndjson": "application/x-ndjson",
+        "json_array": "application/json",
+        "lines": "text/plain",
+    }
 
     def __init__(self, member: str) -> None:
         """A gzip file stays nameless: readers take the name of the object."""
@@ -165,8 +174,8 @@ class _Gzip:
 
 
 class _Zip:
-    suffixes: ClassVar = (".zip", ".zip")
-    content_types: ClassVar = ("application/zip", "application/zip")
+    suffixes: ClassVar[Mapping[str, str]] = dict.fromkeys(_Gzip.suffixes, ".zip")
+    content_types: ClassVar[Mapping[str, str]] = dict.fromkeys(_Gzip.content_types, "application/zip")
 
     def __init__(self, member: str) -> None:
         self._name = member.encode("ascii")
@@ -207,14 +216,14 @@ class _Zip:
 class _Body(Protocol):
     """How lines become the member's bytes."""
 
-    is_json: ClassVar[bool]
+    member_suffix: ClassVar[str]
 
     def add(self, lines: bytes) -> bytes: ...
     def end(self) -> bytes: ...
 
 
 class _Ndjson:
-    is_json: ClassVar = True
+    member_suffix: ClassVar = ".json"
 
     def add(self, lines: bytes) -> bytes:
         return lines
@@ -226,13 +235,13 @@ class _Ndjson:
 class _Lines(_Ndjson):
     """Lines of text are stored as they come, too."""
 
-    is_json: ClassVar = False
+    member_suffix: ClassVar = ".log"
 
 
 class _JsonArray:
     """One record per line between brackets; the comma waits for the record after it."""
 
-    is_json: ClassVar = True
+    member_suffix: ClassVar = ".json"
 
     def __init__(self) -> None:
         self._before = b"[\n"

@@ -99,7 +99,7 @@ class ExportError(ExporterError):
 
 
 class NameTaken(ExportError):
-    """Another export already delivers under the same object names."""
+    """Another export already delivers under the same object names, or the same events."""
 
 
 class Stopped(ExportError):

@@ -82,6 +82,7 @@ class PlanJournal:
     def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
         """Every event up to the end of this batch is in, but for those that were refused."""
         self._account.take(batch)
+        self._progress(0)  # its bytes may have gone long ago: it gets on, whatever comes next
         self._sent += batch.count - len(refused)
         self._refused += refused
         self._require_few()
@@ -94,7 +95,7 @@ class PlanJournal:
             )
 
     def _require_few(self) -> None:
-        """Raise Refused, from now on each time, where more of one plan were refused than the quarantine takes.
+        """Raise Refused, each time from now on, where more of a plan were refused than the quarantine takes.
 
         The batch with the one too many is not kept, and goes out again.
         """

@@ -24,7 +24,7 @@ MAX_KEY_BYTES = 1024
 
 _LAST_NUMBER = 9999  # _10000 would sort before _9999
 _UNSAFE = re.compile(rb"[^A-Za-z0-9.-]|(?<![A-Za-z0-9-])\.|\.(?![A-Za-z0-9-])")
-_SUFFIX = re.compile(r"\.(zip|(jsonl|log)\.gz)$")
+_SUFFIX = re.compile(r"\.(zip|(jsonl|json|log)\.gz)$")
 
 
 def encode_account(account: str) -> str:
@@ -66,7 +66,7 @@ def account_folder(prefix: str, account: str) -> str:
 
 
 def object_name(prefix: str, account: str, stamp: Stamp, suffix: str) -> str:
-    """The full key of an object; ``suffix`` is ``.zip``, ``.jsonl.gz`` or ``.log.gz``.
+    """The full key of an object; ``suffix`` is ``.zip``, ``.jsonl.gz``, ``.json.gz`` or ``.log.gz``.
 
     Raises ValueError if the prefix or the account cannot be in a key, or make it too long.
     """

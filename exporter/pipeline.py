@@ -105,6 +105,7 @@ class Delivered:
     plan: Plan
     content: Content
     receipt: Receipt | None  # None: an earlier attempt had put it there
+    batches: int = 0  # how many this attempt sent, of events
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +337,8 @@ class Pipeline:
                 failure = Failure(error.message, error.hint, self._clock())
                 self._ledger.answer(plan, attempt, _outcome_of(error), failure, retry_at)
                 return Held(error, retry_at)
-            return Delivered(self._ledger.commit(plan, attempt, outcome), package.content, receipt)
+            done = self._ledger.commit(plan, attempt, outcome)
+            return Delivered(done, package.content, receipt, len(package.batches))
         except Conflict:
             return None
 

@@ -156,6 +156,12 @@ def test_each_kind_of_archive_has_its_suffix_and_media_type() -> None:
     assert [content_type(kind) for kind in KINDS] == ["application/zip", "application/x-ndjson"]
 
 
+def test_an_array_is_not_called_json_lines() -> None:
+    """A reader of JSON lines goes by the name, and would take each bracket and comma for a record."""
+    assert [suffix(kind, "json_array") for kind in KINDS] == [".zip", ".json.gz"]
+    assert [content_type(kind, "json_array") for kind in KINDS] == ["application/zip", "application/json"]
+
+
 def test_lines_of_text_are_stored_as_they_come_and_never_called_json(tmp_path: Path) -> None:
     """A reader goes by the name, and would give up at the first line."""
     write(tmp_path / "file", [b"CEF:0|a\n", b"CEF:0|b\n"], kind="gzip", body="lines")

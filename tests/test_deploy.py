@@ -566,6 +566,17 @@ def test_the_runbook_explains_every_exit_status() -> None:
     assert explained == raised | {0}
 
 
+def test_the_runbook_stops_whatever_may_run_and_starts_it_again() -> None:
+    """A Deployment that goes on beside a ledger that is being restored would lose records."""
+    name = only("follow", "Deployment")["metadata"]["name"]
+    stop, go = [block for block in shell_blocks() if "patch cronjob" in block]
+    assert '"suspend": true' in stop
+    assert f"kubectl scale deployment {name} --replicas=0" in stop
+    assert '"suspend": false' in go
+    assert f"kubectl scale deployment {name} --replicas=1" in go
+    assert f'kube_deployment_status_replicas_available{{deployment="{name}"}}' in runbook()
+
+
 def test_the_runbook_can_be_pasted() -> None:
     """All its blocks are valid shell."""
     bash = shutil.which("bash") or "bash"

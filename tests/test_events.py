@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from exporter import turns
+from exporter import journal, turns
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.memory_events import MemoryEvents
 from exporter.destinations.object_store import ObjectStoreDestination
-from exporter.errors import ConfigError, ExportError, Interrupted, OutcomeUnknown
+from exporter.errors import ConfigError, ExportError, Interrupted, NameTaken, OutcomeUnknown, Refused
 from exporter.formats import compile_format
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.requests import Requests
@@ -344,6 +344,101 @@ def test_a_run_leaves_events_to_the_process_that_sends_them(stand: Stand) -> Non
     report = stand.run()
     assert (report.failing, report.exit_status) == ({}, 0)
     assert stand.ids == {"1": 2, "2": 2, "3": 1, "4": 1}
+
+
+def test_a_second_export_of_the_same_events_is_told_so(stand: Stand) -> None:
+    """In words of events, and with what could tell the two apart: there are no objects and no prefix."""
+    with pytest.raises(NameTaken, match="would deliver the same events as export 'acme'") as taken:
+        stand.pipeline.begin(replace(stand.job, name="again"))
+    assert "sourcetype" in taken.value.hint
+    other = MemoryEvents("memory://other")
+    stand.pipeline.begin(replace(stand.job, name="again", claim=other.claim("acme")))
+    with pytest.raises(NameTaken, match="would deliver the same events as export 'acme'"):
+        stand.pipeline.begin(replace(stand.job, name="again"))
+
+
+# --- wrong settings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_what_is_left_after_a_resume_goes_out_with_present_settings(stand: Stand, at: int) -> None:
+    """What is in stays in and is not sent again; another process that still sends the plan ends at once."""
+    stand.insert(7)
+    stand.faults = [None] * at + [Fault.REFUSED]
+    assert isinstance(stand.once(), Held)
+    sent = stand.plan.sent
+    stale = stand.ready(stand.another())
+    stand.now += timedelta(seconds=10)
+    assert stand.requests.resume("acme") is not None
+    renamed = flat_mapping({"id": ("string", "id"), "now": ("string", "said")})
+    stand.job = replace(stand.job, rendering=replace(RENDERING, mapping=renamed))
+    answer = stand.once()
+    assert isinstance(answer, Delivered)
+    assert (answer.plan.sequence, answer.plan.sent, answer.plan.final) == (2, 7 - sent, True)
+    assert stand.ids == Counter("1234567")
+    assert ["now" in json.loads(one.lines[0]) for one in stand.destination.received] == [
+        number >= at for number in range(4)
+    ]
+    assert stand.watermark == BEGIN + HOUR
+    assert stand.deliver(stale) is None
+    first = stand.ledger.delivered("acme", 1)
+    assert (first.content.count, first.final) == (sent, False)
+
+
+def test_a_resume_after_which_nothing_is_left_closes_the_window(stand: Stand) -> None:
+    """The records behind what is in have gone: the next run passes over an empty rest."""
+    stand.insert(4)
+    stand.faults = [None, Fault.REFUSED]
+    assert isinstance(stand.once(), Held)
+    assert stand.requests.resume("acme") is not None
+    for record in (3, 4):
+        stand.source.delete(record, "acme")
+    assert stand.run().exit_status == 0
+    assert stand.ids == Counter("12")
+    assert stand.watermark == BEGIN + 2 * HOUR
+
+
+def test_the_rest_of_a_replay_is_still_asked_for_after_a_resume(stand: Stand) -> None:
+    """From where it was left, and then the next number from its own start."""
+    stand.insert(3)
+    stand.insert(3, hours=1)
+    assert stand.run().exit_status == 0
+    lane = stand.requests.replay("acme", (1, 2))
+    stand.faults = [None, Fault.REFUSED]
+    again = stand.pipeline.prepare(stand.job, stand.now, lane.id)
+    assert isinstance(again, Ready)
+    assert isinstance(stand.deliver(again), Held)
+    assert stand.requests.resume("acme") is not None
+    stand.destination.received.clear()
+    for _ in range(2):
+        rest = stand.pipeline.prepare(stand.job, stand.now, lane.id)
+        assert isinstance(rest, Ready)
+        assert isinstance(stand.deliver(rest), Delivered)
+    assert stand.batches == [["3"], ["4", "5"], ["6"]]
+    assert stand.pipeline.prepare(stand.job, stand.now, lane.id) is None
+
+
+def test_very_many_refused_events_stop_an_export_until_somebody_has_looked(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are counted across tries; what is in or in quarantine stays there, and a resume goes on behind."""
+    monkeypatch.setattr(journal, "QUARANTINE_RECORDS", 3)
+    stand.insert(8)
+    stand.poison = set("2345")
+    stand.faults = [None, Fault.NOT_SENT]
+    assert isinstance(stand.once(), Held)
+    for _ in range(2):
+        held = stand.once()
+        assert isinstance(held, Held)
+        assert isinstance(held.error, Refused)
+        assert (stand.plan.sent, stand.plan.refused) == (1, 3)
+    stand.poison = set()
+    assert stand.requests.resume("acme") is not None
+    answer = stand.once()
+    assert isinstance(answer, Delivered)
+    assert (answer.plan.sent, answer.plan.refused) == (4, 0)
+    assert resend(stand.requests, stand.job, stand.workspace) == Resent(3, 0)
+    assert set(stand.ids) == set("12345678")
 
 
 # --- replay, backfill, and a destination of another kind ---------------------------------------------

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.errors import Conflict, Defect, Interrupted, OutcomeUnknown
+from exporter.errors import Conflict, Defect, Interrupted, OutcomeUnknown, Refused
 from exporter.journal import PlanJournal
 from exporter.ledger.memory import MemoryStorage
-from exporter.model import Batch, Outcome, Package, Plan
+from exporter.model import QUARANTINE_RECORDS, BadRecord, Batch, Outcome, Package, Plan
 from tests.contracts.ledger import NAME, STORE, Subject
 from tests.contracts.ledger_events import last_of, planned, poison, stored
 
@@ -57,6 +57,15 @@ def test_progress_is_kept_after_each_batch(subject: Subject, plan: Plan) -> None
     assert stored(subject).reached == last_of(plan)
 
 
+def test_whoever_watches_hears_of_a_batch_that_was_awaited(subject: Subject, plan: Plan) -> None:
+    """Its bytes went long before it was acknowledged; the delivery has not hung meanwhile."""
+    heard: list[int] = []
+    told = PlanJournal(subject.ledger, plan, package(plan, batch(0)), heard.append, lambda: False)
+    told(10)
+    told.accepted(batch(0))
+    assert heard == [10, 0]
+
+
 def test_what_ends_within_a_key_waits_for_the_next_batch(subject: Subject, plan: Plan) -> None:
     """What was refused of it goes into the quarantine together with the progress, not before."""
     told = journal(subject, plan, batch(0, within_a_key=True), batch(1))
@@ -96,6 +105,53 @@ def test_a_run_that_has_to_end_ends_between_two_batches(subject: Subject, plan: 
     last.accepted(batch(1))
     last.close()
     assert stored(subject).reached == last_of(plan)
+
+
+def test_a_destination_that_waits_can_ask_whether_the_run_has_to_end(subject: Subject, plan: Plan) -> None:
+    """And hears what the run says at that moment."""
+    says = [False, True]
+    told = journal(subject, plan, batch(0), must_end=lambda: says.pop(0))
+    assert (told.ends(), told.ends()) == (False, True)
+
+
+def many(count: int) -> tuple[Batch, list[BadRecord]]:
+    """A batch in which all events are refused."""
+    return Batch(0, 10, count, KEYS[0]), [poison(str(number)) for number in range(count)]
+
+
+def test_refused_events_of_one_plan_are_bounded_across_tries(subject: Subject, plan: Plan) -> None:
+    """Whoever goes on counts those of earlier tries; the batch with one too many is not kept."""
+    first, refused = many(QUARANTINE_RECORDS - 1)
+    journal(subject, plan, first).accepted(first, refused)
+    again = journal(subject, stored(subject), batch(1), batch(2))
+    again.accepted(batch(1), [poison()])
+    with pytest.raises(Refused, match="1,000") as full:
+        again.accepted(batch(2), [poison("the last")])
+    assert "code 6" in full.value.message
+    assert f"audit-exporter resume {NAME}" in full.value.hint
+    assert (stored(subject).reached, stored(subject).refused) == (KEYS[1], QUARANTINE_RECORDS)
+    assert subject.standing().waiting == QUARANTINE_RECORDS
+
+
+def test_nothing_is_kept_behind_a_batch_with_too_many_refused_events(subject: Subject, plan: Plan) -> None:
+    """A destination may have more batches in hand, which are in: their progress would pass the lost ones."""
+    first, refused = many(QUARANTINE_RECORDS + 1)
+    told = journal(subject, plan, first, batch(1))
+    for one, of_it in ((first, refused), (batch(1), [])):
+        with pytest.raises(Refused):
+            told.accepted(one, of_it)
+    assert stored(subject) == plan
+
+
+def test_refused_events_within_a_key_count_before_they_are_kept(subject: Subject, plan: Plan) -> None:
+    """So that they are not held in memory for as long as a key goes on."""
+    _, refused = many(QUARANTINE_RECORDS)
+    within = Batch(0, 10, QUARANTINE_RECORDS, None)
+    told = journal(subject, plan, within, batch(1))
+    told.accepted(within, refused)
+    with pytest.raises(Refused):
+        told.accepted(batch(1), [poison()])
+    assert stored(subject) == plan
 
 
 def test_a_delivery_that_told_of_too_few_batches_is_no_success(subject: Subject, plan: Plan) -> None:

@@ -23,7 +23,7 @@ from exporter.keys import (
 from exporter.model import Stamp
 
 AT = datetime(2026, 11, 19, 4, tzinfo=UTC)
-SUFFIXES = [".zip", ".jsonl.gz", ".log.gz"]
+SUFFIXES = [".zip", ".jsonl.gz", ".json.gz", ".log.gz"]
 
 
 def decode_account(encoded: str) -> str:
@@ -189,7 +189,7 @@ def test_names_grow_through_ten_thousand_objects_of_one_second_and_beyond() -> N
         stamp = next_stamp(AT, stamp)
         names.append(object_name("", "acme", stamp, suffix))
     assert names == sorted(set(names))
-    assert stamp == Stamp(AT + timedelta(seconds=1), 7)
+    assert stamp == Stamp(AT + timedelta(seconds=1), 9997 + 3 * len(SUFFIXES) - 9999)
 
 
 @given(wanted=times)

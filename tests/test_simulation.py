@@ -40,6 +40,7 @@ REACHED = (
     "an alarm",
     "a foreign object taken for ours",
     "events delivered",
+    "events ended by a resume",
     "an event in quarantine",
     "a batch that came twice",
     "a batch that another process had sent",

@@ -10,6 +10,7 @@ from exporter.commands.arguments import time_of
 from exporter.commands.delivery import Outcome, Work, answered, deliver_work
 from exporter.errors import ConfigError
 from exporter.model import Window
+from exporter.report.counts import listed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -125,9 +126,9 @@ def _as_of(pipeline: Pipeline, moment: datetime | None) -> datetime:
 
 def _one(jobs: tuple[Job, ...]) -> Job:
     if len(jobs) != 1:
-        names = ", ".join(job.name for job in jobs[:5])
+        names = listed([job.name for job in jobs], 5)
         raise ConfigError(
-            f"this needs exactly one export, and the choice leaves {len(jobs)}: {names}",
+            f"this needs exactly one export, and the choice leaves {len(jobs):,}: {names}",
             hint="name it with --export NAME",
         )
     return jobs[0]

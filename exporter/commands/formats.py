@@ -53,9 +53,9 @@ class Wanted:
 def formats(name: str | None, wanted: Wanted, *, schema: bool, json: bool) -> int:
     """What was asked for of one format, or of all. Raises ConfigError."""
     if name is None and (schema or wanted.records is not None):
-        option = "--schema" if schema else "--sample"
+        option = "--schema" if schema else f"--sample {wanted.records}"
         raise ConfigError(
-            f"{option} needs a format", hint="such as: audit-exporter formats standard " + option
+            f"{option} needs a format", hint=f"such as: audit-exporter formats standard {option}"
         )
     if name is None:
         return show_all(json=json)
@@ -185,19 +185,14 @@ def _sample(config: Config, choice: FormatChoice, wanted: Wanted, records: int) 
 
 
 def _whose(config: Config, wanted: Wanted) -> tuple[str, ExportSettings]:
-    """The account to read, and the export whose filter and protection count."""
-    for export in config.exports:
-        if wanted.accounts and export.account not in wanted.accounts:
-            continue
-        if wanted.exports and export.name not in wanted.exports:
-            continue
-        return export.account, export
-    asked = ", ".join([*wanted.exports, *wanted.accounts])
-    problem = next((one for one in config.problems if asked in ("", one.export, one.account)), None)
-    if problem is not None:
+    """The account to read, and the export whose filter and protection count: the first that is meant."""
+    found = wiring.chosen(config.exports, config.problems, wanted.accounts, wanted.exports)
+    if found:
+        return found[0].account, found[0]
+    if config.problems:
+        problem = config.problems[0]
         raise ConfigError(problem.message, hint=problem.hint)
-    missing = f"no export of '{asked}' is configured" if asked else "no export is configured"
-    raise ConfigError(missing, hint="see them all with: audit-exporter status")
+    raise ConfigError("no export is configured", hint="see them all with: audit-exporter status")
 
 
 def _rendering(config: Config, export: ExportSettings, choice: FormatChoice) -> Rendering:

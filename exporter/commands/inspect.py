@@ -19,6 +19,7 @@ from exporter.ledger.requests import Requests
 from exporter.model import Finding, Level
 from exporter.report import status as report_status
 from exporter.report.console import console, shown
+from exporter.report.counts import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from exporter.wiring import App
 
 ACCEPT = "if that is right, and it changed at TIME: audit-exporter ledger accept-source --from TIME"
+FIRST_LOGIN = (
+    "under source, columns: {…, first_login: first_login}, and where no column says it,"
+    " derived: {first_login: {first_of: USER COLUMN, actions: [LOGIN ACTION]}}"
+)
 CHECKS_AT_ONCE = 32
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 NAMED = 3
@@ -47,7 +52,7 @@ def status(config: Path | None, exports: list[str], *, json: bool) -> int:
         known = {row.export for row in found}
         for name in exports:
             if name not in known:
-                raise wiring.unknown(app, "export", name, known)
+                raise wiring.unknown(app.problems, "export", name, known, app.unread)
         found = [row for row in found if row.export in exports]
     if json:
         _print_json(report_status.as_json(found, last_run))
@@ -65,7 +70,8 @@ def check(config: Path | None, exports: list[str], *, json: bool) -> int:
         problems = (
             Finding(problem.export, Level.ERROR, problem.message, problem.hint) for problem in app.problems
         )
-        obstacles = [*_check_exports(app, jobs), *siem.findings(app, jobs)] if is_read else []
+        told = (_check_exports(app, jobs), _check_first_logins(app, jobs), siem.findings(app, jobs))
+        obstacles = [*chain.from_iterable(told)] if is_read else []
         wrong = _show_findings(chain(shared, problems, obstacles, _check_destinations(jobs)), json=json)
     if any(finding.level is Level.ERROR for finding in shared):
         return 20
@@ -105,6 +111,20 @@ def _obstacles(app: App, jobs: Iterable[Job]) -> Iterator[Finding]:
             yield Finding(job.name, Level.ERROR, "the source is not the one that it was read from", ACCEPT)
 
 
+def _check_first_logins(app: App, jobs: Iterable[Job]) -> Iterator[Finding]:
+    """A format that tells a user's first login from the others, where the source tells nothing of it."""
+    if app.config.source.columns.first_login is not None:
+        return
+    exports = {export.name: export for export in app.config.exports}
+    asking: dict[str, list[str]] = {}
+    for job in jobs:
+        if wiring.reads(exports[job.name], "first_login"):
+            asking.setdefault(job.rendering.format, []).append(job.name)
+    for form, names in asking.items():
+        message = f"format {form} tells first logins apart, and source.columns.first_login is not set"
+        yield Finding(listed(names, NAMED), Level.WARNING, message, FIRST_LOGIN)
+
+
 def _check_destinations(jobs: Iterable[Job]) -> Iterator[Finding]:
     """One probe for all exports that have their destination in common; findings as they come."""
     sharing: dict[Destination, list[str]] = {}
@@ -114,7 +134,7 @@ def _check_destinations(jobs: Iterable[Job]) -> Iterator[Finding]:
         found = pool.map(_check_destination, sharing)
         for names, findings in zip(sharing.values(), found, strict=True):
             for finding in findings:
-                yield replace(finding, subject=f"{_listed(names)}: {finding.subject}")
+                yield replace(finding, subject=f"{listed(names, NAMED)}: {finding.subject}")
 
 
 def _check_destination(destination: Destination) -> Sequence[Finding]:
@@ -126,11 +146,6 @@ def _check_destination(destination: Destination) -> Sequence[Finding]:
         place = traceback.extract_tb(error.__traceback__)[-1]  # and not its words, which may hold a secret
         message = f"internal error: {type(error).__name__} in {place.name}, line {place.lineno}"
         return [Finding(destination.store, Level.ERROR, message, "please report it, with this line")]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _show_findings(findings: Iterable[Finding], *, json: bool) -> bool:

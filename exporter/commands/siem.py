@@ -19,8 +19,9 @@ from exporter.errors import ConfigError, SourceError
 from exporter.model import Finding, Level
 from exporter.report import siem as report
 from exporter.report.console import console
+from exporter.report.counts import listed
 from exporter.siem.consumers import CONSUMERS
-from exporter.siem.delivery import delivery_of, needs_columns
+from exporter.siem.delivery import Origin, Pace, delivery_of, needs_columns
 from exporter.siem.judging import cautions
 from exporter.siem.packs import pack_of
 
@@ -95,17 +96,12 @@ def _one(config: Config, name: str | None) -> ExportSettings:
     names = [export.name for export in config.exports]
     if name is not None:
         close = difflib.get_close_matches(name, names, 3, 0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_listed(names)}"
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {listed(names)}"
         raise ConfigError(f"no export '{name}' is configured", hint=hint)
     raise ConfigError(
         f"there are {len(names)} exports, and a setup is for one",
-        hint=f"choose one with --export NAME: {_listed(names)}",
+        hint=f"choose one with --export NAME: {listed(names)}",
     )
-
-
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _columns(config: Config, export: ExportSettings) -> Sequence[str]:
@@ -125,9 +121,10 @@ def _delivery(config: Config, export: ExportSettings, columns: Sequence[str]) ->
     }
     destination["is_aws"] = getattr(export.destination, "is_aws", True)
     rendering = wiring.rendering_of(config, export)
+    origin = Origin(config.source.columns.time, columns, config.source.time_unit)
+    pace = Pace(export.part_limit, export.every + export.grace)
     try:
-        source = config.source.columns.time, columns
-        return delivery_of(export.name, export.account, destination, rendering, source)
+        return delivery_of(export.name, export.account, destination, rendering, origin, pace)
     except ValueError as error:  # the account cannot be in a name
         message, _, hint = str(error).rpartition("; ")
         raise ConfigError(message, hint=hint) from error

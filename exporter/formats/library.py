@@ -18,7 +18,7 @@ from exporter.notation.values import shown
 from exporter.notation.wording import did_you_mean, near
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from exporter.formats.settings import FormatChoice
     from exporter.model import Json
@@ -36,6 +36,12 @@ def language_of(choice: FormatChoice) -> Language:
     """A format as its file describes it. Raises ConfigError."""
     file = preset_file(choice.name) if choice.name else choice.file or Path()
     return _read(file, None if choice.name else _version_of(file))
+
+
+def roles_in(choice: FormatChoice) -> frozenset[str]:
+    """The roles and columns that a format speaks of. Raises ConfigError."""
+    file = preset_file(choice.name) if choice.name else choice.file or Path()
+    return _roles(file, None if choice.name else _version_of(file))
 
 
 def name_of(choice: FormatChoice) -> str:
@@ -97,6 +103,22 @@ def _version_of(file: Path) -> tuple[int, int] | None:
 def _read(file: Path, version: tuple[int, int] | None) -> Language:
     del version
     return read_format(file)
+
+
+@lru_cache(maxsize=64)
+def _roles(file: Path, version: tuple[int, int] | None) -> frozenset[str]:
+    language = _read(file, version)
+    return frozenset(_names([*language.header, language.fields, *language.envelope.values()]))
+
+
+def _names(tree: Any) -> Iterator[str]:  # noqa: ANN401 - lists in lists
+    if not isinstance(tree, list):
+        return
+    if tree[:1] == ["column"]:
+        yield tree[1]
+        return
+    for part in tree:
+        yield from _names(part)
 
 
 @lru_cache(maxsize=64)

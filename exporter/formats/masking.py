@@ -7,13 +7,14 @@ has and that are quick to find; values with a sign are then read one by one.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.formats.secret_forms import MASK, is_secret_name, mask_json, mask_text, quoted
 from exporter.formats.selection import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from exporter.interfaces import Column
 
@@ -24,47 +25,73 @@ _ENDS: Final = (
 )
 """What the names of secrets end in. Each ending has one length, as looking back needs it."""
 
+_LAST: Final = "[aikorsuAIKORSU][eiorswEIORSW][degntyDEGNTY]"
+"""Their last three letters; most names end otherwise."""
+
+_NAMED: Final = "kKsSzZ"
+"""One of these is in the name of every secret."""
+
 
 def _behind(*endings: str) -> str:
     """Right behind one of these."""
     return "|".join(f"(?<={ending})" for ending in endings)
 
 
-def _behind_name(quote: str, sign: str) -> str:
-    """Right behind the name of a secret, so many characters that may be a quote, and a sign."""
-    last = "(?<=(?i:[aikorsu][eiorsw][degnty])%s)"  # of their last three letters: most names end here
-    return f"{last % (quote + sign)}(?:{_behind(*(f'(?i:{end}){quote}{sign}' for end in _ENDS))})"
+def _behind_name(after: str) -> str:
+    """Right behind the name of a secret and what comes after it."""
+    return f"(?<={_LAST}{after})(?:{_behind(*(f'(?i:{end}){after}' for end in _ENDS))})"
 
 
-_BACKSLASHED: Final = "|".join(_behind_name(rf"\\{{{depth}}}[\"']", ":") for depth in (1, 3, 7))
-_COLON: Final = "|".join(
-    (
-        _behind_name("[\"']", ":"),
-        rf"(?<=\\[\"']:)(?:{_BACKSLASHED})",  # in JSON that is a text of JSON
-        r"(?<=[\"']\s:)",
-        "(?<=(?i:authorization):)",
-        r"(?:\\*/){2}[^\s\"'@/]*@",  # the password of a URL
-    )
+_QUOTED: Final = _behind_name("[\"']:")
+_BACKSLASHED: Final = "|".join(  # JSON in a text, in JSON in a text, and so on
+    (*(_behind_name(rf"\\{{{depth}}}[\"']:") for depth in range(1, 8)), r"(?<=\\{8}[\"']:)")
 )
-_SIGNS: Final = tuple(
-    (sign[:1].encode(), re.compile(sign.encode()))
-    for sign in (
-        # Each begins with one byte, which `in` and `re` find in next to no time.
-        f"_(?:{_behind('gh[pousr]_', 'github_pat_', '[sr]k_live_', 'npm_')})",
-        f"-(?<=[tkabeoprs]-)(?:{_behind('glpat-', 'xox[abeoprs]-', 'sk-')})",
-        "I(?:(?<=A[KS]I)A|(?<=AI)za)",
-        "J(?<=eyJ)",
-        r"G(?<=SG)\.",
-        "B(?:(?=earer )|(?<=-B)EGIN )",
-        "b(?=earer )",
-        f"=(?:{_behind_name('', '=')})",
-        f":(?:{_COLON})",
-    )
+_HEADER: Final = r"(?i:ation)\\*[\"']?(?:\s|\\+[nrt])*[:=]"
+_UNUSUAL: Final = rf"(?<=\\.:)(?:(?<=[nrt]:)|{_BACKSLASHED})|(?<=[\"' nrt] :)"  # with white space, too
+
+
+class _Sign(NamedTuple):
+    """What every secret of some form has. Its pattern begins with a literal, which `re` finds fast.
+
+    It has ``byte``, and one of each of ``others``: a text without them is known in next to no time, and most
+    texts never come before `re`.
+    """
+
+    byte: bytes
+    others: tuple[bytes, ...]
+    pattern: re.Pattern[bytes]
+
+    def places(self, text: bytes) -> Iterable[int]:
+        """Where it is."""
+        if self.byte in text and all(any(byte in text for byte in some) for some in self.others):
+            return (found.start() for found in self.pattern.finditer(text))
+        return ()
+
+
+def _sign(pattern: str, byte: str, *others: str) -> _Sign:
+    return _Sign(byte.encode(), tuple(some.encode() for some in others), re.compile(pattern.encode()))
+
+
+_SIGNS: Final = (
+    _sign(f"_(?:{_behind('gh[pousr]_', 'github_pat_', '[sr]k_live_', 'npm_')})", "_", "hkm"),
+    _sign(f"-(?:(?<=[tkabeoprs]-)(?:{_behind('glpat-', 'xox[abeoprs]-', 'sk-')})|(?=BEGIN ))", "-", "lxkB"),
+    _sign("I(?:(?<=A[KS]I)A|(?<=AI)za)", "I", "A", "KSz"),
+    _sign("J(?<=eyJ)", "J", "y", "."),
+    _sign(r"G(?<=SG)\.", "G", "S", "."),
+    _sign("earer ", " ", "bB", "r"),
+    *(_sign(f"{letter}(?<=(?i:authori){letter}){_HEADER}", letter, ":=") for letter in "zZ"),
+    _sign(f"={_behind_name('=')}", "=", _NAMED),
+    _sign(f":(?:{_QUOTED}|{_UNUSUAL})", ":", _NAMED, "\"'"),
+    _sign(r"/(?<=[:\\]/)\\*/[^\s\"'@/]*@", "@", "/", ":"),  # the password of a URL
+    _sign("\t", "\t"),  # which may stand before a colon, as a space does
+    _sign("\r", "\r"),
+    # A character that is spelt out, so that no other sign is to be seen.
+    _sign(r"\\u00(?:[2-7]|0[9aAdD])", "\\", "u", "0"),
 )
 
 
 class MaskedColumn:
-    """A column without secrets; a value that is its record's id stays as it is.
+    """A column without secrets; a value that is its record's id stays as it is. It is looked at once.
 
     ``note`` is told which of the values, by their indexes, had one.
     """
@@ -79,15 +106,23 @@ class MaskedColumn:
 
     def json(self) -> Sequence[bytes]:
         """Each value as the JSON it is."""
-        return self._masked(self._column.json())
+        return self._json
 
     def strings(self) -> Sequence[bytes]:
         """Each value as a JSON string, or null."""
-        return self._masked(self._column.strings())
+        return self._strings
 
     def instants(self) -> Sequence[bytes]:
         """Each value as a time, in which there is no secret."""
         return self._column.instants()
+
+    @cached_property
+    def _json(self) -> Sequence[bytes]:
+        return self._masked(self._column.json())
+
+    @cached_property
+    def _strings(self) -> Sequence[bytes]:
+        return self._masked(self._column.strings())
 
     def _masked(self, fragments: Sequence[bytes]) -> Sequence[bytes]:
         suspects = range(len(fragments)) if self._is_secret else suspicious(fragments)
@@ -107,7 +142,7 @@ class MaskedColumn:
 def suspicious(fragments: Sequence[bytes]) -> list[int]:
     """Which values have a sign of a secret, by their indexes."""
     text = b"\n".join(fragments)
-    places = sorted(found.start() for gate, sign in _SIGNS if gate in text for found in sign.finditer(text))
+    places = sorted(place for sign in _SIGNS for place in sign.places(text))
     indexes: dict[int, None] = {}
     index = end = 0
     for place in places:

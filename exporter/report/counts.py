@@ -1,11 +1,11 @@
-"""What did not leave as it was: records that a filter left out, and values that were protected, in words."""
+"""Numbers of things in words, many names in few, and what did not leave as it was."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def withheld(filtered: int, protected: Mapping[str, int]) -> str:
@@ -21,4 +21,15 @@ def withheld(filtered: int, protected: Mapping[str, int]) -> str:
 
 def number(count: int, word: str) -> str:
     """A number of things."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {plural(word)}"
+
+
+def plural(word: str) -> str:
+    """More than one of a thing."""
+    return f"{word.removesuffix('y')}ies" if word.endswith("y") else f"{word}s"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from exporter.outcome import NOT_ALL
 from exporter.report.console import shown
-from exporter.report.counts import number, withheld
+from exporter.report.counts import number, plural, withheld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ def show(
     if report.delivered:
         console.print(_objects(report) if dry_run else _totals(console, report))
         verb = "would be delivered" if dry_run else "delivered"
-        objects, records = number(report.objects, "object"), number(report.records, "record")
+        objects, records = number(report.objects, _word(report)), number(report.records, "record")
         console.print(f"{objects} with {records} {verb}.")
         for name, total in sorted(report.delivered.items())[:SHOWN]:
             _show_withheld(console, name, total)
@@ -104,9 +104,14 @@ def _show_withheld(console: Console, export: str, total: Total) -> None:
         console.print(f"{shown(export)}: {events} refused; see: {see}")
 
 
+def _word(report: Report) -> str:
+    """What was delivered, in one word: events have no name, and are no objects."""
+    return "object" if all(total.last_object for total in report.delivered.values()) else "delivery"
+
+
 def _totals(console: Console, report: Report) -> Table:
     """A line for each export; names of objects are left out where they would have to be broken."""
-    table = _totals_table(report, names=True)
+    table = _totals_table(report, names=any(total.last_object for total in report.delivered.values()))
     fits = Measurement.get(console, console.options, table).maximum <= console.width
     return table if fits else _totals_table(report, names=False)
 
@@ -114,7 +119,7 @@ def _totals(console: Console, report: Report) -> Table:
 def _totals_table(report: Report, *, names: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Export", overflow="fold")
-    for heading in ("Objects", "Records", "Late", "Bad", "Bytes"):
+    for heading in (plural(_word(report)).capitalize(), "Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
     if names:
         table.add_column("Last object")
@@ -129,14 +134,14 @@ def _totals_table(report: Report, *, names: bool) -> Table:
 
 def _objects(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Object", overflow="fold")
+    table.add_column(_word(report).capitalize(), overflow="fold")
     for heading in ("Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in report.lines[:SHOWN]:
         what = line.object or f"{line.export}, delivery {line.sequence:,}"  # events have no name
         table.add_row(shown(what), *_numbers([line]))
     if rest := report.lines[SHOWN:]:
-        table.add_row(f"and {number(len(rest), 'more object')}", *_numbers(rest))
+        table.add_row(f"and {number(len(rest), f'more {_word(report)}')}", *_numbers(rest))
     return table
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote_plus
 
 from exporter.siem.sections import of_json, slug
 
@@ -60,8 +60,8 @@ def notification(delivery: Delivery, target: dict[str, str] | None = None) -> Se
     where = target or {"QueueArn": queue_arn(delivery)}
     kind = {"QueueArn": "QueueConfigurations", "LambdaFunctionArn": "LambdaFunctionConfigurations"}
     rules = [
-        # S3 compares with the name as it is in a URL.
-        {"Name": "prefix", "Value": quote(delivery.folder, safe="/!-_.*'()")},
+        # docs.aws.amazon.com, notification-how-to-filtering: "+" for a space, the rest percent-encoded.
+        {"Name": "prefix", "Value": quote_plus(delivery.folder, safe="/!-_.*'()")},
         {"Name": "suffix", "Value": delivery.suffix},
     ]
     # All kinds of creation: large objects arrive as CompleteMultipartUpload, not as Put.
@@ -96,8 +96,8 @@ def queue_policy(delivery: Delivery) -> Section:
     return of_json("queue-policy.json", about, {"Version": "2012-10-17", "Statement": [statement]})
 
 
-def reader_policy(delivery: Delivery, *, queue: bool = True) -> Section:
-    """What the reader may do, and no more."""
+def reader_policy(delivery: Delivery, *, queue: bool = True, listing: bool = False) -> Section:
+    """What the reader may do, and no more: with ``listing``, list the export's folder as well."""
     folder = re.sub(r"[*?]|\$(?=\{)", r"${\g<0>}", delivery.folder)  # these mean more in a policy
     statements: list[dict[str, Any]] = [
         {
@@ -107,6 +107,16 @@ def reader_policy(delivery: Delivery, *, queue: bool = True) -> Section:
             "Resource": f"arn:{partition(delivery)}:s3:::{bucket(delivery)}/{folder}*",
         }
     ]
+    if listing:
+        statements.append(
+            {
+                "Sid": "ListRecords",
+                "Effect": "Allow",
+                "Action": "s3:ListBucket",
+                "Resource": f"arn:{partition(delivery)}:s3:::{bucket(delivery)}",
+                "Condition": {"StringLike": {"s3:prefix": f"{folder}*"}},
+            }
+        )
     if queue:
         actions = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"]
         actions += ["GetQueueAttributes", "GetQueueUrl"]
@@ -118,11 +128,13 @@ def reader_policy(delivery: Delivery, *, queue: bool = True) -> Section:
                 "Resource": queue_arn(delivery),
             }
         )
-    if key := delivery.settings.get("kms_key"):
+    key = delivery.settings.get("kms_key")
+    if key and delivery.is_aws:
         statements.append({"Sid": "Decrypt", "Effect": "Allow", "Action": "kms:Decrypt", "Resource": key})
+    without = "write or delete" if listing else "list, write or delete"
     return of_json(
         "reader-policy.json",
-        f"the policy of whoever reads, such as a role `{slug(delivery)}`: no right to list, write or delete",
+        f"the policy of whoever reads, such as a role `{slug(delivery)}`: no right to {without}",
         {"Version": "2012-10-17", "Statement": statements},
     )
 

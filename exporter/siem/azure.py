@@ -25,6 +25,13 @@ def container(delivery: Delivery) -> str:
     return delivery.settings.get("container", "<CONTAINER>")
 
 
+def elsewhere(delivery: Delivery) -> str:
+    """The account's address where that is not in Azure's public cloud; else nothing."""
+    url = delivery.settings.get("account_url", "")
+    is_public = (urlsplit(url).hostname or "").endswith(".blob.core.windows.net")
+    return "" if is_public or not url else url.rstrip("/") + "/"
+
+
 def queue_name(delivery: Delivery) -> str:
     """The storage queue of the events."""
     return slug(delivery)

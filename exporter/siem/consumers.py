@@ -26,6 +26,10 @@ Siem = Literal[
 ]
 """By the name that a configuration and the command line have for it."""
 
+_DROPPED: Final = (
+    "Datadog drops logs that say they are older than 18 hours: the records of a backfill or a replay arrive"
+    " only while the pipeline's date remapper is off, with the time of their arrival."
+)
 ANY_LINE: Final = ("json", "cef", "leef")
 
 
@@ -36,7 +40,11 @@ class Consumer:
     ``destinations`` are the types it reads from. ``max_record_bytes`` is the longest line that arrives whole;
     None where this program knows of no limit, or the configuration that it prints sets one. ``fields`` are
     names at the top of a record that it garbles, and what becomes of them, by the archive where that matters
-    (else by the empty text). ``plain_names`` says that names are of ASCII letters, digits and `_` alone.
+    (else by the empty text). ``plain_names`` says that names are of ASCII letters, digits and `_` alone, and
+    ``plain_keys`` that it finds no object whose key is written otherwise in a URL. ``part_limit_mb`` is how
+    much JSON of one object fits into its memory, where it reads the whole. ``oldest_hours`` is the age above
+    which it drops a record that says its time. From the destinations ``json_from`` it takes JSON alone:
+    values one after another, or an array of them.
     """
 
     title: str
@@ -45,14 +53,22 @@ class Consumer:
     archives: tuple[str, ...] = ("gzip",)
     bodies: tuple[str, ...] = ("ndjson",)
     lines: tuple[str, ...] = ANY_LINE
+    json_from: tuple[str, ...] = ()
     max_record_bytes: int | None = None
+    part_limit_mb: int | None = None
+    oldest_hours: int | None = None
     fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     plain_names: bool = False
+    plain_keys: bool = False
     array: str = "it takes each line of an array for a record, brackets and commas and all"
     notes: tuple[str, ...] = ()
 
 
 SQS: Final = "S3 notifications in an SQS queue, in any order"
+_REPLACED: Final = (
+    "A TimeGenerated of more than 2 days ago, as in a backfill or a replay, is replaced by the time of"
+    " arrival: a record's own time stays in its own column."
+)
 
 CONSUMERS: Final[Mapping[Siem, Consumer]] = {
     "splunk-addon": Consumer(
@@ -82,7 +98,7 @@ CONSUMERS: Final[Mapping[Siem, Consumer]] = {
         SQS,
         lines=("json",),
         plain_names=True,
-        notes=("The name of the role has to begin with `OIDC_`: Sentinel assumes no other.",),
+        notes=("The name of the role has to begin with `OIDC_`: Sentinel assumes no other.", _REPLACED),
     ),
     "sentinel-azure": Consumer(
         "Microsoft Sentinel, from Azure Blob Storage",
@@ -92,6 +108,7 @@ CONSUMERS: Final[Mapping[Siem, Consumer]] = {
         plain_names=True,
         notes=(
             "It is said to read nothing of an account without hierarchical namespace (Azure-Sentinel 14313).",
+            _REPLACED,
         ),
     ),
     "elastic": Consumer(
@@ -99,6 +116,9 @@ CONSUMERS: Final[Mapping[Siem, Consumer]] = {
         ("s3", "gcs", "azure"),
         "S3 notifications in an SQS queue; polling of Azure, Google Cloud Storage and other stores",
         lines=("json", "cef"),
+        # x-pack/filebeat/input/gcs and azureblobstorage: job.go opens an array at the root, and types.go has
+        # no content type of text.
+        json_from=("gcs", "azure"),
         array="it takes a whole array for one event",
     ),
     "wazuh": Consumer(
@@ -109,6 +129,7 @@ CONSUMERS: Final[Mapping[Siem, Consumer]] = {
         lines=("json",),
         # A message is cut at 65,535 bytes, with Wazuh's own part and a space after each colon and comma.
         max_record_bytes=60_000,
+        part_limit_mb=100,  # it makes objects of all records, then messages: some ten times the JSON
         # wodles/aws/subscribers/s3_log_handler.py: `.jsonl.gz` goes through _process_jsonl, others do not.
         fields={
             "detail": {"zip": "an object there takes the place of the record, anything else ends the module"},
@@ -116,6 +137,8 @@ CONSUMERS: Final[Mapping[Siem, Consumer]] = {
             "log_info": {"": "it takes the place of what Wazuh says of the file"},
             "full_log": {"": "the record is taken for plain text, and left out"},
         },
+        # wodles/aws/subscribers/sqs_message_processor.py takes a key as the message has it, encoded.
+        plain_keys=True,
         array="it falls back to plain text, and leaves the records out",
         notes=(
             "A field without a value is left out, or, before issue 29228 was fixed, is the last record's.",
@@ -136,6 +159,11 @@ CONSUMERS: Final[Mapping[Siem, Consumer]] = {
         # logs_monitoring/logs: DatadogBatcher(512 * 1000, …) drops what is longer, with tags and quotes: a
         # record goes as text inside JSON, where each of its own quotes takes two bytes.
         max_record_bytes=250_000,
+        # Text, lines and events of it at once, in the 1,024 MB and 120 seconds that the Forwarder comes with.
+        part_limit_mb=32,
+        # docs.datadoghq.com, log date remapper: logs may be "up to 18 hours in the past".
+        oldest_hours=18,
+        notes=(_DROPPED,),
     ),
 }
 
@@ -148,6 +176,8 @@ def settings_of(name: object) -> dict[str, str]:
     chosen: dict[str, str] = {"archive": consumer.archives[0], "body": consumer.bodies[0]}
     if consumer.max_record_bytes:
         chosen["max_record"] = f"{consumer.max_record_bytes // 1000}kB"
+    if consumer.part_limit_mb:
+        chosen["part_limit"] = f"{consumer.part_limit_mb}MB"
     return chosen
 
 

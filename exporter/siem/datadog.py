@@ -40,7 +40,8 @@ def _pipeline(delivery: Delivery) -> dict[str, Any]:
     """Which logs are ours, by their bucket and key, and which field has their time."""
     processors: list[dict[str, Any]] = []
     time = delivery.time
-    if time is not None and time.notation in {"rfc3339", "epoch_ms"}:
+    # What is no JSON has no attributes; a time without a zone is UTC to Datadog.
+    if delivery.line == "json" and time is not None and time.notation in {"rfc3339", "epoch_ms", ""}:
         field = ".".join(time.path)
         processors.append({"type": "date-remapper", "is_enabled": True, "sources": [field]})
     query = f'@aws.s3.bucket:"{aws.bucket(delivery)}" @aws.s3.key:{_glob(delivery.folder)}*'

@@ -7,6 +7,7 @@ configuration, nor hold a secret: of a destination there are the settings that m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.archive import suffix
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from exporter.model import Rendering
 
 SHOWN: Final = (
-    *("bucket", "region", "endpoint_url", "kms_key", "container", "account_url", "path"),
+    *("bucket", "region", "endpoint_url", "path_style", "kms_key", "container", "account_url", "path"),
     *("url", "index", "source", "sourcetype", "host", "acknowledge"),
 )
 """The settings of a destination that no driver has for a secret."""
@@ -32,6 +33,9 @@ NOTATIONS: Final = {
 }
 """How a time is written, by the conversion that writes it."""
 
+_OF_UNIT: Final = {None: "", "s": "epoch_s", "ms": "epoch_ms"}
+"""How a time is written that goes out as the source has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimeField:
@@ -42,12 +46,33 @@ class TimeField:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of the source: its time column, what one of its numbers counts, and all columns.
+
+    Without a ``unit`` times are no numbers; ``columns`` are none where nobody could ask the source.
+    """
+
+    time: str
+    columns: Sequence[str] = ()
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much of JSON an object holds at most, and how old its oldest record is when it is due."""
+
+    part_limit_bytes: int = 2**30
+    age: timedelta = timedelta(hours=4)
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One export's deliveries, as a reader meets them.
 
     ``kind`` is the destination's type and ``settings`` what may be shown of it. Names lie in ``folder`` and
     end in ``suffix``. ``fields`` are the names at the top of a record, with a type of Azure Monitor each.
-    ``is_aws`` says of S3 whether it is Amazon's. Events have no folder and no suffix.
+    ``is_aws`` says of S3 whether it is Amazon's. Events have no folder and no suffix. ``reader`` is the
+    consumer whose setup is being written, if any.
     """
 
     export: str
@@ -64,6 +89,8 @@ class Delivery:
     format: str
     fields: Mapping[str, str]
     time: TimeField | None
+    pace: Pace = Pace()
+    reader: str = ""
 
     @property
     def is_events(self) -> bool:
@@ -76,14 +103,14 @@ def delivery_of(
     account: str,
     destination: Mapping[str, object],
     rendering: Rendering,
-    source: tuple[str, Sequence[str]],
+    origin: Origin,
+    pace: Pace = Pace(),
 ) -> Delivery:
-    """An export as its readers meet it; ``source`` is its time column and, as far as known, all columns.
+    """An export as its readers meet it.
 
     Raises ValueError if the account cannot be in a name.
     """
-    time_column, columns = source
-    fields = list(_leaves(rendering.mapping, columns))
+    fields = list(_leaves(rendering.mapping, origin.columns))
     types: dict[str, str] = {}
     for path, leaf in fields:
         types.setdefault(path[0], "dynamic" if len(path) > 1 else _type(leaf))
@@ -101,7 +128,9 @@ def delivery_of(
         max_record_bytes=rendering.max_record_bytes,
         format=rendering.format,
         fields=types,
-        time=_time(fields, time_column),
+        # The name of a native time is known, also where the source is not.
+        time=_time(fields or [((origin.time,), ["column", origin.time])], origin),
+        pace=pace,
     )
 
 
@@ -153,9 +182,12 @@ def _type(leaf: Sequence[Any]) -> str:
     return "dynamic"
 
 
-def _time(fields: Iterable[tuple[tuple[str, ...], Any]], column: str) -> TimeField | None:
+def _time(fields: Iterable[tuple[tuple[str, ...], Any]], origin: Origin) -> TimeField | None:
     for path, leaf in fields:
         match leaf:
-            case ["column", str(name), *conversions] if name == column:
-                return TimeField(path, NOTATIONS.get(str(conversions[-1]), "") if conversions else "")
+            case ["column", str(name)] | ["column", str(name), "value"] if name == origin.time:
+                notation = _OF_UNIT.get(origin.unit)
+                return None if notation is None else TimeField(path, notation)
+            case ["column", str(name), *conversions] if name == origin.time:
+                return TimeField(path, NOTATIONS.get(str(conversions[-1]), ""))
     return None

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _LAYOUTS: Final = {
     "rfc3339": ["2006-01-02T15:04:05.999999999Z07:00"],
+    "": [
+        f"2006-01-02{between}15:04:05.999999999{zone}" for between in "T " for zone in ("Z07:00", "Z07", "")
+    ],
     "epoch": ["UNIX"],
     "epoch_s": ["UNIX"],
     "epoch_ms": ["UNIX_MS"],
@@ -66,6 +69,7 @@ def _input(delivery: Delivery) -> dict[str, Any]:
             "type": "azure-blob-storage",
             "id": slug(delivery),
             "account_name": azure.storage_account(delivery),
+            **({"storage_url": azure.elsewhere(delivery)} if azure.elsewhere(delivery) else {}),
             "auth.oauth2": secrets,
             "containers": [
                 {"name": azure.container(delivery), "max_workers": 3, "poll": True, "poll_interval": "5m"}
@@ -79,6 +83,9 @@ def _input(delivery: Delivery) -> dict[str, Any]:
             "non_aws_bucket_name": aws.bucket(delivery),
             "endpoint": delivery.settings.get("endpoint_url", ""),
             "region": aws.region(delivery),
+            **({"path_style": True} if delivery.settings.get("path_style") == "True" else {}),
+            "access_key_id": "<ACCESS KEY ID>",
+            "secret_access_key": "<SECRET ACCESS KEY>",
             "bucket_list_prefix": delivery.folder,
             "bucket_list_interval": "300s",
             "number_of_workers": 5,
@@ -100,7 +107,8 @@ def _decode(delivery: Delivery) -> list[dict[str, Any]]:
         return [{"decode_cef": {"field": "message", "ecs": True}}]
     target = "" if delivery.format == "ecs" else "audit"
     options = {"fields": ["message"], "target": target, "overwrite_keys": True, "add_error_key": True}
-    return [{"decode_json_fields": {**options, "max_depth": 10}}]
+    # Depth 1 is the record, with all that is nested in it; deeper, texts that are JSON would become objects.
+    return [{"decode_json_fields": {**options, "max_depth": 1}}]
 
 
 def _moment(delivery: Delivery) -> list[dict[str, Any]]:
@@ -108,8 +116,15 @@ def _moment(delivery: Delivery) -> list[dict[str, Any]]:
     time = delivery.time
     if time is None or delivery.line != "json" or delivery.format == "ecs" or time.notation not in _LAYOUTS:
         return []
-    field = ".".join(("audit", *time.path))
-    return [{"timestamp": {"field": field, "layouts": _LAYOUTS[time.notation], "ignore_missing": True}}]
+    options: dict[str, Any] = {
+        "field": ".".join(("audit", *time.path)),
+        "layouts": _LAYOUTS[time.notation],
+        "timezone": "UTC",
+        "ignore_missing": True,
+    }
+    if not time.notation:
+        options["ignore_failure"] = True
+    return [{"timestamp": options}]
 
 
 def _wiring(delivery: Delivery) -> list[Section]:
@@ -117,4 +132,6 @@ def _wiring(delivery: Delivery) -> list[Section]:
         return gcs.wiring(delivery, READER, topic=False)
     if delivery.kind == "azure":
         return [azure.reader_roles(delivery, "<CLIENT ID>")]
-    return aws.wiring(delivery) if delivery.is_aws else [aws.reader_policy(delivery, queue=False)]
+    if delivery.is_aws:
+        return aws.wiring(delivery)
+    return [aws.reader_policy(delivery, queue=False, listing=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,12 @@ def bucket(delivery: Delivery) -> str:
 
 
 def wiring(delivery: Delivery, reader: str, *, topic: bool) -> list[Section]:
-    """The reader's right to read, and with ``topic`` a subscription that tells it of new objects."""
+    """The reader's right to read; with ``topic`` a subscription tells it of new objects, without it lists."""
     name = slug(delivery)
-    prefix = f"projects/_/buckets/{bucket(delivery)}/objects/{delivery.folder}"
-    condition = f'expression=resource.name.startsWith("{prefix}"),title={name}'
     member = f"serviceAccount:{reader}"
     grant = ["gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{bucket(delivery)}"]
-    grant += [f"--member={member}", "--role=roles/storage.objectViewer", f"--condition={condition}"]
-    commands = [grant]
+    grant += [f"--member={member}", "--role=roles/storage.objectViewer"]
+    commands = [[*grant, f"--condition={_condition(delivery, name, lists=not topic)}"]]
     if topic:
         notify = ["gcloud", "storage", "buckets", "notifications", "create", f"gs://{bucket(delivery)}"]
         notify += [f"--topic={name}", "--event-types=OBJECT_FINALIZE", "--payload-format=json"]
@@ -39,4 +38,19 @@ def wiring(delivery: Delivery, reader: str, *, topic: bool) -> list[Section]:
         ]
     text = "".join(f"{shlex.join(command)}\n" for command in commands)
     about = "for whoever owns the bucket, whose access has to be uniform: conditions need that"
+    if not topic:
+        about += "; the reader gets the objects of this folder, and may list the names of the whole bucket"
     return [Section("google-cloud.sh", about, "sh", text)]
+
+
+def _condition(delivery: Delivery, title: str, *, lists: bool) -> str:
+    """The objects of the folder; for a reader that lists, the bucket too, which that is a right on."""
+    whole = f"projects/_/buckets/{bucket(delivery)}"
+    folder = json.dumps(f"{whole}/objects/{delivery.folder}", ensure_ascii=False)
+    expression = f"resource.name.startsWith({folder})"
+    if lists:
+        expression += f' || resource.name == "{whole}"'
+    # gcloud parts a condition at its commas, unless `^` names another sign.
+    apart = "," if "," not in expression else next(sign for sign in "~#%@" if sign not in expression)
+    mark = "" if apart == "," else f"^{apart}^"
+    return f"{mark}expression={expression}{apart}title={title}"

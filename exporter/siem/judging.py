@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from exporter.siem.delivery import Delivery
 
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,44}")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9._*/-]*")  # what S3 has in a message as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +62,62 @@ def _of_file(name: str, consumer: Consumer, delivery: Delivery) -> Iterator[Caut
         yield Caution(
             "archive",
             f"{name} reads {_either(consumer.archives)}, and this export writes {delivery.archive}",
-            f"archive: {consumer.archives[0]}, or siem: {name} alone",
+            _instead(name, f"archive: {consumer.archives[0]}"),
         )
-    if delivery.body != "lines" and delivery.body not in consumer.bodies:
+    is_read = delivery.body == "lines" or delivery.body in consumer.bodies
+    if not is_read and delivery.kind not in consumer.json_from:
         yield Caution(
-            "body", f"{name}: {consumer.array}", f"body: {consumer.bodies[0]}, or siem: {name} alone"
+            "body",
+            f"{name} reads {_either(consumer.bodies)}, and this export writes {delivery.body}: {consumer.array}",
+            _instead(name, f"body: {consumer.bodies[0]}"),
+        )
+    yield from _of_size_and_key(name, consumer, delivery)
+
+
+def _of_size_and_key(name: str, consumer: Consumer, delivery: Delivery) -> Iterator[Caution]:
+    most, limit = delivery.pace.part_limit_bytes, consumer.part_limit_mb
+    if limit and most > limit * 1_000_000:
+        yield Caution(
+            "part_limit",
+            f"{name} reads an object whole into its memory, and part_limit lets it hold {most:,} bytes of JSON",
+            _instead(name, f"part_limit: {limit}MB"),
+        )
+    if consumer.plain_keys and not _PLAIN_KEY.fullmatch(delivery.folder):
+        yield Caution(
+            "prefix",
+            f"{name} finds no object with a key that a URL writes otherwise, as below {delivery.folder}",
+            "prefix: of ASCII letters, digits and `.-_/` alone",
         )
 
 
 def _of_record(name: str, consumer: Consumer, delivery: Delivery) -> Iterator[Caution]:
-    if delivery.line not in consumer.lines:
-        wanted = _either(tuple(line.upper() for line in consumer.lines))
+    json_alone = delivery.kind in consumer.json_from
+    lines, place = (("json",), f" from {delivery.kind}") if json_alone else (consumer.lines, "")
+    if delivery.line not in lines:
+        wanted = _either(tuple(line.upper() for line in lines))
         yield Caution(
-            "line", f"{name} reads {wanted}, and {delivery.format} is {delivery.line.upper()}", "format: ocsf"
+            "line",
+            f"{name} reads {wanted}{place}, and {delivery.format} is {delivery.line.upper()}",
+            "format: ocsf",
         )
     limit = consumer.max_record_bytes
     if limit and delivery.max_record_bytes > limit:
         yield Caution(
             "max_record",
             f"{name} loses or cuts records of more than {limit:,} bytes, and max_record lets them through",
-            f"max_record: {limit // 1000}kB, or siem: {name} alone",
+            _instead(name, f"max_record: {limit // 1000}kB"),
         )
+    oldest, age = consumer.oldest_hours, delivery.pace.age / timedelta(hours=1)
+    if oldest and age > oldest and delivery.line == "json" and delivery.time is not None:
+        yield Caution(
+            "every",
+            f"{name} drops records older than {oldest} hours, and every and grace let them become {age:.0f}",
+            "every: 4h, and a grace of minutes",
+        )
+    yield from _of_fields(name, consumer, delivery)
+
+
+def _of_fields(name: str, consumer: Consumer, delivery: Delivery) -> Iterator[Caution]:
     for field, fates in consumer.fields.items():
         fate = fates.get(delivery.archive, fates.get(""))
         if fate and field in delivery.fields and delivery.line == "json":
@@ -96,6 +133,11 @@ def _of_record(name: str, consumer: Consumer, delivery: Delivery) -> Iterator[Ca
             f"{name} has no columns of such names, and drops the fields: {', '.join(unplain)}",
             f"format: ocsf, or one with plain names: `audit-exporter siem {name}` prints standard with such",
         )
+
+
+def _instead(name: str, setting: str) -> str:
+    """A setting of the export itself, where it wins over `defaults`, as does a `siem` without it there."""
+    return f"{setting} in the export itself, or siem: {name} there and no {setting.partition(':')[0]}"
 
 
 def _either(words: tuple[str, ...]) -> str:

@@ -15,7 +15,20 @@ _MUTATION: Final = (
     "mutation ($input: CreateAwsS3SqsIngestFeed!)"
     " { createAwsS3SqsIngestFeed(input: $input) { id name enabled } }"
 )
-_FORMATS: Final = {"epoch": "seconds", "epoch_s": "seconds", "epoch_ms": "millis"}
+_FRACTIONS: Final = "".join(f"[.{'S' * digits}]" for digits in range(9, 0, -1))
+_FORMATS: Final = {
+    "epoch": "seconds",
+    "epoch_s": "seconds",
+    "epoch_ms": "millis",
+    "rfc3339": "yyyy-MM-dd'T'HH:mm:ss[.SSSSSSSSS][.SSSSSS]X",
+    "": f"yyyy-MM-dd['T'][' ']HH:mm:ss{_FRACTIONS}[XXX][X]",
+}
+_PARSERS: Final = {
+    "json": ("parseJson()", ""),
+    "cef": ("parseCEF()", "cef.ext."),
+    "leef": ("parseLEEF(parsetime=false)", "leef.ext."),
+}
+"""What takes a line apart, and what it puts before the names of fields."""
 
 
 def logscale(delivery: Delivery) -> list[Section]:
@@ -51,12 +64,11 @@ def logscale(delivery: Delivery) -> list[Section]:
 
 def _parser(delivery: Delivery) -> str:
     """The record's fields and its own time."""
-    steps = ["parseJson()" if delivery.line == "json" else "kvParse()"]
+    step, before = _PARSERS[delivery.line]
+    steps = [step]
     time = delivery.time
-    if delivery.line == "json" and time is not None and time.notation:
-        field = json.dumps(".".join(time.path))
-        if time.notation == "rfc3339":
-            steps.append(f"parseTimestamp(\"yyyy-MM-dd'T'HH:mm:ss[.SSSSSSSSS][.SSSSSS]X\", field={field})")
-        else:
-            steps.append(f'parseTimestamp("{_FORMATS[time.notation]}", field={field})')
+    if time is not None:
+        field = json.dumps(before + ".".join(time.path), ensure_ascii=False)
+        zone = "" if time.notation else ', timezone="UTC"'
+        steps.append(f'parseTimestamp("{_FORMATS[time.notation]}"{zone}, field={field})')
     return "\n| ".join(steps) + "\n"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.siem import datadog, elastic, logscale, qradar, secops, sentinel, splunk, wazuh
 from exporter.siem.consumers import CONSUMERS
 from exporter.siem.judging import cautions
+from exporter.siem.notes import notes
 from exporter.siem.sections import placeholders
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ class Pack:
 def pack_of(name: Siem, delivery: Delivery) -> Pack:
     """The pack of one consumer for one export."""
     consumer = CONSUMERS[name]
-    sections = WRITERS[name](delivery)
+    sections = WRITERS[name](replace(delivery, reader=name))
     return Pack(
         title=consumer.title,
         finds=consumer.finds,
         cautions=cautions(name, consumer, delivery),
-        notes=consumer.notes,
+        notes=notes(name, consumer, delivery),
         sections=sections,
         placeholders=placeholders(sections),
     )

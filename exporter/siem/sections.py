@@ -5,6 +5,7 @@ A placeholder is written one way everywhere: `<AWS ACCOUNT ID>`. It must not kno
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -39,8 +40,10 @@ PLACEHOLDERS: Final = {
     "API KEY": "an API key of Elasticsearch, as id:key",
     "PROJECT": "the Google Cloud project of the bucket",
     "KEY FILE": "the service account's key, as a JSON file where Filebeat runs",
-    "CLIENT ID": "the application that Filebeat signs in as",
+    "CLIENT ID": "the application of Microsoft Entra that the reader signs in as",
     "CLIENT SECRET": "its secret; better from Filebeat's keystore",
+    "ACCESS KEY ID": "a key of the store that may list the bucket and read the export's folder",
+    "SECRET ACCESS KEY": "its secret; better from Filebeat's keystore",
     "TENANT ID": "its Microsoft Entra tenant",
     "LOG TYPE": "the log type of the feed, projects/…/logTypes/…: one of your own for these records",
     "SECOPS SERVICE ACCOUNT": "what `fetchFeedServiceAccount` of the feed management API answers",
@@ -90,10 +93,16 @@ def placeholders(sections: Iterable[Section]) -> dict[str, str]:
     return {name: PLACEHOLDERS[name] for name in found}
 
 
-def slug(delivery: Delivery, longest: int = 40) -> str:
-    """A name for what a pack makes: of lower-case letters, digits and `-`, as every system takes it."""
+def slug(delivery: Delivery, longest: int = 28) -> str:
+    """A name for what a pack makes: of lower-case letters, digits and `-`, as every system takes it.
+
+    It is that of one export and one reader: where the export's own name cannot be in it, a hash of it is.
+    ``longest`` is for the export's part: the whole and `-dead` fit into the 63 characters of an Azure queue.
+    """
     plain = re.sub(r"[^a-z0-9]+", "-", delivery.export.lower()).strip("-")
-    return f"audit-{plain or 'export'}"[:longest].rstrip("-")
+    short = plain[:longest].rstrip("-")
+    tag = "" if short == delivery.export else hashlib.sha256(delivery.export.encode()).hexdigest()[:6]
+    return "-".join(part for part in ("audit", short, tag, delivery.reader) if part)
 
 
 def one_word(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.siem import aws, azure
@@ -32,6 +33,16 @@ _MOMENTS: Final = {
     "epoch_ms": "unixtime_milliseconds_todatetime(tolong({}))",
     "": "todatetime({})",
 }
+_PLAIN_STANDARD: Final = {
+    "Date": "time | rfc3339",
+    "Email": "email | text",
+    "Action": "action | text",
+    "ActionId": "action_id | text",
+    "Description": "description | text",
+    "IPAddress": "ip_address | text",
+    "EventId": "id | text",
+}
+"""The fields of `standard`, under names that a column can have."""
 
 
 def from_s3(delivery: Delivery) -> list[Section]:
@@ -95,7 +106,7 @@ def from_azure(delivery: Delivery) -> list[Section]:
 
 
 def _table(delivery: Delivery) -> str:
-    return "".join(part.capitalize() for part in slug(delivery).split("-")) + "_CL"
+    return f"{slug(delivery).capitalize().replace('-', '_')}_CL"
 
 
 def _role(delivery: Delivery) -> str:
@@ -120,9 +131,12 @@ def _connector(delivery: Delivery, kind: str, properties: dict[str, Any]) -> Sec
 
 
 def _collection(delivery: Delivery) -> list[Section]:
-    """The table, and the rule that fills it."""
+    """The table, and the rule that fills it: of `standard`, those of the format to write in its place."""
+    if delivery.format == "standard":
+        delivery = replace(delivery, fields=dict.fromkeys(_PLAIN_STANDARD, "string"))
     table = _table(delivery)
     taken = {name: kind for name, kind in delivery.fields.items() if PLAIN.fullmatch(name)}
+    taken["bad_record"] = "dynamic"  # what goes out in place of a record that cannot be rendered
     columns = [{"name": "TimeGenerated", "type": "datetime"}]
     columns += [{"name": _column(name), "type": kind} for name, kind in taken.items()]
     streams = {f"Custom-{table}": {"columns": [{"name": name, "type": kind} for name, kind in taken.items()]}}
@@ -163,14 +177,13 @@ def _format(delivery: Delivery) -> list[Section]:
     """For whoever has the format `standard`: the same under names that a column can have."""
     if delivery.format != "standard":
         return []
-    fields = {"Date": "time | rfc3339"}
-    roles = ("email", "action", "action_id", "description", "ip_address", "id")
-    names = ("Email", "Action", "ActionId", "Description", "IPAddress", "EventId")
-    fields |= {name: f"{role} | text" for name, role in zip(names, roles, strict=True)}
-    about = "to put beside the configuration of audit-exporter, with `format: sentinel-format.yml`"
+    about = (
+        "to put beside the configuration of audit-exporter, with `format: sentinel-format.yml` in the export;"
+        " table and rule are for it"
+    )
     content = {
         "about": "The fields of standard, under names that Azure Monitor has columns for.",
-        "fields": fields,
+        "fields": _PLAIN_STANDARD,
     }
     return [of_yaml("sentinel-format.yml", about, content)]
 

@@ -103,18 +103,18 @@ def _time(delivery: Delivery) -> dict[str, object]:
     """Where the time of a record stands; if nobody can tell, when it arrived."""
     time = delivery.time
     if time is None:
-        return {"DATETIME_CONFIG": "CURRENT"}
-    if time.notation not in _TIME_FORMATS:
-        return {}
-    quote = '"' if time.notation == "rfc3339" else ""
+        return {"DATETIME_CONFIG": "CURRENT", "TZ": "UTC"}
+    quote = {"rfc3339": '"', "": '"?'}.get(time.notation, "")
     name = re.escape(time.path[-1])
     # Not after a backslash: there the name is a part of some text.
     prefix = rf'(?<!\\)"{name}":{quote}' if delivery.line == "json" else rf"(?<![\w\\]){name}="
+    # As the source has it, Splunk knows the format by itself.
+    known = {"TIME_FORMAT": _TIME_FORMATS[time.notation]} if time.notation else {}
     return {
         "TIME_PREFIX": prefix,
-        "TIME_FORMAT": _TIME_FORMATS[time.notation],
+        **known,
         "MAX_TIMESTAMP_LOOKAHEAD": 32,
-        "TZ": "UTC",
+        "TZ": "UTC",  # of a time that names no zone
         "MAX_DAYS_AGO": 10951,  # Splunk's highest: a backfill may be older than its 2,000 days
     }
 

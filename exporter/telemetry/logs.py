@@ -52,7 +52,7 @@ class _Lines:
 
 
 class LogObserver:
-    """A run as log lines: one for each object, and one for each export that does not get on."""
+    """A run as log lines: one for each delivery, and one for each export that does not get on."""
 
     def __init__(self, log: FilteringBoundLogger, *, dry_run: bool = False) -> None:
         self._log = log
@@ -73,17 +73,14 @@ class LogObserver:
         """One more object is in its store."""
         plan, content = delivered.plan, delivered.content
         log = self._log.warning if len(plan.hashes) > 1 else self._log.info  # of events there are none
-        withheld = {
-            "filtered": content.filtered,
-            "protected": dict(content.protected),
-            "refused": plan.refused,
-        }
+        what = {"batches": delivered.batches, "refused": plan.refused}
+        withheld = {"filtered": content.filtered, "protected": dict(content.protected)}
         log(
             self._delivered,
             export=job.name,
             account=job.account,
             store=job.destination.store,
-            object=plan.name,
+            **(what if plan.rendering.is_events else {"object": plan.name}),
             lane=plan.lane,
             sequence=plan.sequence,
             window_start=plan.range.window.start.isoformat(),
@@ -94,7 +91,7 @@ class LogObserver:
             bytes=content.archive_bytes,
             content_sha256=list(plan.hashes),
             was_there=delivered.receipt is None,
-            **{what: count for what, count in withheld.items() if count},
+            **{way: count for way, count in withheld.items() if count},
         )
 
     def failed(self, job: Job, error: ExporterError) -> None:

@@ -34,7 +34,8 @@ class ProgressObserver:
         )
         self._task = self._progress.add_task("", total=0)
         self._lock = Lock()
-        self._objects = 0
+        self._deliveries = 0
+        self._what = "objects"
         self._records = 0
         self._sent_bytes = 0
         self._failing: set[str] = set()
@@ -63,7 +64,9 @@ class ProgressObserver:
     def delivered(self, job: Job, delivered: Delivered) -> None:
         """One more object is in its store."""
         self._failing.discard(job.name)
-        self._objects += 1
+        self._deliveries += 1
+        if delivered.plan.rendering.is_events:
+            self._what = "deliveries"
         self._records += delivered.content.count
         self._show()
 
@@ -83,5 +86,6 @@ class ProgressObserver:
 
     def _show(self) -> None:
         failing = f"  [red]{len(self._failing):,} failing[/]" if self._failing else ""
-        counts = f"{self._objects:,} objects  {self._records:,} records  {decimal(self._sent_bytes)}"
+        delivered = f"{self._deliveries:,} {self._what}  {self._records:,} records"
+        counts = f"{delivered}  {decimal(self._sent_bytes)}"
         self._progress.update(self._task, description=counts + failing)

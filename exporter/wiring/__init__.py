@@ -10,7 +10,7 @@ import warnings
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import stamina
 
@@ -24,12 +24,12 @@ from exporter.network.guard import Guard
 from exporter.pipeline import Job, Pipeline
 from exporter.wiring.destinations import Destinations
 from exporter.wiring.ledgers import ledger_of
-from exporter.wiring.renderings import key_of, rendering_of
+from exporter.wiring.renderings import key_of, reads, rendering_of
 from exporter.wiring.sources import SourceDriver, source_of
 from exporter.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from exporter.config import Config, ExportSettings
@@ -39,10 +39,12 @@ __all__ = [
     "App",
     "NoWorkspace",
     "SourceDriver",
+    "chosen",
     "clock",
     "ledger_of",
     "open_app",
     "open_ledger",
+    "reads",
     "rendering_of",
     "select",
     "source_of",
@@ -210,33 +212,68 @@ def _dry(destination: Destination) -> Destination:
     return DryRunDestination(destination)
 
 
+class Named(Protocol):
+    """An export, as its settings or as a job."""
+
+    @property
+    def name(self) -> str:
+        """Its own."""
+        ...
+
+    @property
+    def account(self) -> str:
+        """Whose records it delivers."""
+        ...
+
+
+Export = TypeVar("Export", bound=Named)
+
+
 def select(app: App, accounts: list[str], exports: list[str]) -> tuple[Job, ...]:
-    """The jobs of these accounts that are among these exports; an empty list chooses all.
+    """The jobs of these accounts that are among these exports; see ``chosen``."""
+    return chosen(app.jobs, app.problems, accounts, exports, app.unread)
+
+
+def chosen(
+    there: Iterable[Export],
+    problems: Iterable[ConfigProblem],
+    accounts: list[str],
+    exports: list[str],
+    unread: ConfigProblem | None = None,
+) -> tuple[Export, ...]:
+    """Those of these accounts that are among these exports; an empty list chooses all.
 
     Raises ConfigError for a name that there is not, and for an export of another account.
     """
+    there = tuple(there)
     for word, wanted, known in (
-        ("account", accounts, {job.account for job in app.jobs}),
-        ("export", exports, {job.name for job in app.jobs}),
+        ("account", accounts, {one.account for one in there}),
+        ("export", exports, {one.name for one in there}),
     ):
         for name in wanted:
             if name not in known:
-                raise unknown(app, word, name, known)
-    chosen = [job for job in app.jobs if not exports or job.name in exports]
-    for job in chosen:
-        if exports and accounts and job.account not in accounts:
+                raise unknown(problems, word, name, known, unread)
+    found = [one for one in there if not exports or one.name in exports]
+    for one in found:
+        if exports and accounts and one.account not in accounts:
             raise ConfigError(
-                f"--export {job.name} is of account '{job.account}', not of --account {', '.join(accounts)}",
+                f"--export {one.name} is of account '{one.account}', not of --account {', '.join(accounts)}",
                 hint="leave one of the two out",
             )
-    return tuple(job for job in chosen if not accounts or job.account in accounts)
+    return tuple(one for one in found if not accounts or one.account in accounts)
 
 
-def unknown(app: App, word: str, name: str, known: set[str]) -> ConfigError:
+def unknown(
+    problems: Iterable[ConfigProblem],
+    word: str,
+    name: str,
+    known: set[str],
+    unread: ConfigProblem | None = None,
+) -> ConfigError:
     """Why there is no such account or export: its configuration is wrong, or unknown for now, or missing."""
     import difflib
 
-    problem = next((one for one in app.problems if name in (one.export, one.account)), app.unread)
+    problem = next((one for one in problems if name in (one.export, one.account)), unread)
     if problem is not None:
         return ConfigError(problem.message, hint=problem.hint)
     close = difflib.get_close_matches(name, known, 3, 0.5)

@@ -40,6 +40,11 @@ def rendering_of(config: Config, export: ExportSettings) -> Rendering:
     return replace(unprotected, protected=protected, key_id=key_id(key()) if key else "")
 
 
+def reads(export: ExportSettings, role: str) -> bool:
+    """Whether the format of an export makes something of a role, be there a column for it or not."""
+    return role in library.roles_in(export.format)
+
+
 def key_of(export: ExportSettings) -> Callable[[], bytes] | None:
     """What reveals the account's own key for pseudonyms, anew at each call; None if it has none."""
     key = export.protect.key

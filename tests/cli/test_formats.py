@@ -57,6 +57,16 @@ def test_what_is_printed_of_a_format_is_a_format(tmp_path: Path) -> None:
         assert yaml.safe_load(printed)["about"]
 
 
+def test_a_sample_without_a_format_is_answered_with_a_command_that_works() -> None:
+    """What a person is told to type can be typed as it stands."""
+    for words in (("--sample", "2"), ("--schema",)):
+        answer = run("formats", *words)
+        assert answer.status == 2
+        _, _, suggested = answer.err.rstrip().rpartition("such as: audit-exporter ")
+        assert suggested.split() == ["formats", "standard", *words]
+        assert run(*suggested.split()).status == 0
+
+
 def test_a_schema_is_printed_where_there_is_one() -> None:
     """Our own formats have one; of another's format and of one's own it says whose it is."""
     assert json.loads(run("formats", "standard", "--schema").out)["$defs"]["record"]["required"]
@@ -93,6 +103,27 @@ def test_a_sample_goes_out_as_the_export_says(vendor: Vendor) -> None:
     assert [one["after"]["Action"] for one in found] == ["Newest"]
     assert found[0]["after"]["Email"] != found[0]["before"]["actor_email"]
     assert "left out 4 more" in vendor("formats", "standard", "--sample", "9", "--export", "only").out
+
+
+def test_a_sample_of_what_there_is_not_names_the_nearest(vendor: Vendor) -> None:
+    """Exports and accounts in the words of every other command, also where the two do not go together."""
+    vendor.export("globex", name="globex-copy")
+    sample = ("formats", "standard", "--sample", "1")
+    for words, said in (
+        (("--export", "globex-cpy"), "no export 'globex-cpy' is configured\n  did you mean globex-copy?"),
+        (("--account", "globx"), "no account 'globx' is configured\n  did you mean globex?"),
+        (
+            ("--export", "nosuch"),
+            "no export 'nosuch' is configured\n  see them all with: audit-exporter status",
+        ),
+        (
+            ("--export", "acme", "--account", "globex"),
+            "--export acme is of account 'acme', not of --account globex\n",
+        ),
+    ):
+        answer = vendor(*sample, *words)
+        assert answer.status == 2
+        assert f"audit-exporter: {said}" in answer.err
 
 
 def test_a_file_is_shown_like_a_format(vendor: Vendor, tmp_path: Path) -> None:

@@ -142,6 +142,31 @@ def test_check_says_that_the_source_is_another_one(vendor: Vendor) -> None:
     assert "audit-exporter ledger accept-source --from TIME" in answer.out
 
 
+def test_check_warns_of_a_format_that_cannot_tell_first_logins(vendor: Vendor, tmp_path: Path) -> None:
+    """Once for all exports of a format, one's own as well; not where there is a column, or a derived one."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("fields: {is_first: first_login}\n", encoding="utf-8")
+    for number in range(5):
+        vendor.export("acme", name=f"auth0-{number}", format="auth0", destination=folder(f"a{number}"))
+    vendor.export("acme", name="mine", format=str(mine), destination=folder("m"))
+    answer = vendor("check")
+    assert answer.status == 0
+    warnings = [line for line in answer.out.splitlines() if "source.columns.first_login is not set" in line]
+    assert [line.split(": ")[0].removeprefix("warning ") for line in warnings] == [
+        "auth0-0, auth0-1, auth0-2 and 2 more",
+        "mine",
+    ]
+    assert "derived: {first_login: {first_of: " in answer.out
+    vendor.settings["source"]["columns"]["first_login"] = "first_login"
+    vendor.settings["source"]["derived"] = {"first_login": {"first_of": "actor_email", "actions": ["Login"]}}
+    answer = vendor("check")
+    assert (answer.status, "first_login" in answer.out) == (0, False)
+
+
+def folder(path: str) -> dict[str, str]:
+    return {"type": "directory", "path": path}
+
+
 def test_check_names_a_column_that_is_missing_and_an_alarm(vendor: Vendor) -> None:
     vendor.settings["source"]["columns"]["email"] = "nosuchcolumn"
     answer = vendor("check")

@@ -151,7 +151,7 @@ class Kind:
 
     def ids(self, name: str, data: bytes) -> list[str]:
         """The ids of an object's records, in order, if it is what was asked for."""
-        assert name.endswith(suffix(self.archive))
+        assert name.endswith(suffix(self.archive, self.body))
         text = _member(data) if self.archive == "zip" else gzip.decompress(data)
         records = json.loads(text) if self.body == "json_array" else [*map(json.loads, text.splitlines())]
         return [str(record["id" if self.format == "native" else "Event ID"]) for record in records]

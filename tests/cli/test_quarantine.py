@@ -80,6 +80,34 @@ def test_a_refused_event_is_listed_and_sent_again(vendor: Vendor, hec: Hec) -> N
     assert ids(hec) == ["1", "3", "2"]
 
 
+def test_a_run_speaks_of_events_as_deliveries(vendor: Vendor) -> None:
+    """Events are no objects and have no name; the log says in how many batches they went instead."""
+    dry = vendor("run", "--dry-run", "--export", "acme")
+    heading, row, total = dry.out.splitlines()
+    assert (heading.split()[0], row.split("  ")[0]) == ("Delivery", "acme, delivery 1")
+    assert total == "1 delivery with 3 records would be delivered."
+    answer = vendor("run", "--export", "acme")
+    heading, row, total = answer.out.splitlines()[:3]
+    assert heading.split() == ["Export", "Deliveries", "Records", "Late", "Bad", "Bytes"]
+    assert row.split()[:3] == ["acme", "1", "3"]
+    assert total == "1 delivery with 3 records delivered."
+    (said,) = answer.events("delivered")
+    assert "object" not in said
+    assert (said["batches"], said["refused"], said["records"]) == (3, 1, 3)
+
+
+def test_a_run_of_events_and_objects_counts_both_in_one_word(vendor: Vendor) -> None:
+    """Objects are deliveries, too, and keep their names."""
+    vendor.insert("globex", START)
+    answer = vendor("run")
+    heading, *rows, total, _ = answer.out.splitlines()
+    assert heading.split() == ["Export", "Deliveries", "Records", "Late", "Bad", "Bytes", "Last", "object"]
+    assert [row.split()[0] for row in rows] == ["acme", "globex"]
+    assert rows[1].endswith(".zip")
+    assert total == "2 deliveries with 4 records delivered."
+    assert ["object" in line for line in answer.events("delivered")].count(True) == 1
+
+
 def test_a_collector_that_takes_nothing_leaves_the_quarantine_as_it_was(vendor: Vendor, hec: Hec) -> None:
     """The answer says why, to a program as well; the events wait."""
     vendor("run")

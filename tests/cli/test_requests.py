@@ -301,6 +301,18 @@ def test_a_request_that_makes_no_sense_is_refused(history: Vendor, words: list[s
     assert history.event_ids() == list("1234")
 
 
+def test_a_request_for_one_of_many_exports_says_how_many_there_are(vendor: Vendor) -> None:
+    """Some names, and that they are not all."""
+    for number in range(31):
+        vendor.export("acme", name=f"copy-{number}", destination={"type": "directory", "path": f"o{number}"})
+    (said,) = vendor(*past(1)).events("stopped")
+    assert said["error"] == (
+        "this needs exactly one export, and the choice leaves 32: "
+        "acme, copy-0, copy-1, copy-2, copy-3 and 27 more"
+    )
+    assert said["hint"] == "name it with --export NAME"
+
+
 def test_a_replay_delivers_the_same_content_under_new_names(history: Vendor) -> None:
     before = history.objects()
     dry = history("replay", "--export", "acme", "--seq", "1..2", "--dry-run")

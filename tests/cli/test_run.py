@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from itertools import count
 from types import SimpleNamespace
@@ -23,6 +26,7 @@ from tests.cli.conftest import MANY
 from tests.kit.command_line import DAY, START, TODAY, Answer, Vendor, name_of, rfc3339, until_first_delivery
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -56,6 +60,42 @@ def test_a_pipe_gets_json_lines_that_name_every_object(vendor: Vendor) -> None:
         ("acme", name_of("acme", START + DAY), 2, "info"),
         ("acme", name_of("acme", TODAY), 2, "info"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "suffix", "records"),
+    [
+        ("ndjson", ".jsonl.gz", lambda text: [json.loads(line) for line in text.splitlines()]),
+        ("json_array", ".json.gz", json.loads),
+    ],
+)
+def test_a_gzip_file_is_called_what_it_is(
+    vendor: Vendor, body: str, suffix: str, records: Callable[[str], list[dict[str, str]]]
+) -> None:
+    """A reader goes by the name: lines of JSON are `.jsonl`, and one array is `.json`."""
+    vendor.settings["exports"][0] |= {"archive": "gzip", "body": body}
+    found = [line["object"] for line in vendor("run").events("delivered")]
+    assert found == [name_of("acme", moment).replace(".zip", suffix) for moment in (START + DAY, TODAY)]
+    texts = [gzip.decompress((vendor.out / name).read_bytes()).decode() for name in found]
+    assert [one["Event ID"] for text in texts for one in records(text)] == list("1234")
+
+
+def test_a_plan_of_before_keeps_the_name_that_it_was_given(vendor: Vendor) -> None:
+    """An array that was planned as `.jsonl.gz` may have landed as that; the next one grows from there."""
+    vendor.settings["exports"][0] |= {"archive": "gzip", "body": "json_array"}
+    vendor.out.mkdir()
+    (vendor.out / "audit").write_text("a file where a folder is needed")
+    assert vendor("run").status == 10
+    with closing(sqlite3.connect(vendor.ledger)) as connection, connection:
+        connection.execute("UPDATE plans SET name = replace(name, '.json.gz', '.jsonl.gz')")
+    (vendor.out / "audit").unlink()
+    found = [line["object"] for line in vendor("run", "--export", "acme").events("delivered")]
+    assert found == [
+        name_of("acme", START + DAY).replace(".zip", ".jsonl.gz"),
+        name_of("acme", TODAY).replace(".zip", ".json.gz"),
+    ]
+    assert found == sorted(found)
+    assert [len(json.loads(gzip.decompress((vendor.out / name).read_bytes()))) for name in found] == [2, 2]
 
 
 def test_run_json_is_one_document_about_everything_that_happened(vendor: Vendor) -> None:

@@ -26,7 +26,7 @@ from tests.kit.servers import new_certificate
 from tests.kit.sockets import server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from exporter.model import Batch

@@ -16,7 +16,7 @@ from tests.kit.hec_events import TEXTS
 from tests.kit.hec_http import Early, html
 from tests.kit.hec_sending import Records, Sending, event, id_of, package_of, poison, sending
 from tests.kit.hec_server import LOGIN_PAGE, says
-from tests.kit.proxy import LOSE_ANSWER, LOSE_REQUEST
+from tests.kit.proxy import CUT_BEFORE_BODY, LOSE_ANSWER, LOSE_REQUEST
 from tests.kit.servers import new_certificate
 
 if TYPE_CHECKING:
@@ -150,6 +150,33 @@ def test_a_server_may_say_that_it_is_too_much_before_it_has_all_of_it(tmp_path: 
         to.deliver([event(number, "a" * 2_000_000) for number in range(2)], gzip=False)
         assert to.indexed() == [0, 1]
         assert to.journal.refused == []
+
+
+def test_a_server_that_only_cuts_large_requests_off_gets_smaller_ones_at_the_next_tries(to: Sending) -> None:
+    """Its 413 is lost with the connection; each try is one request, and what is in is known in the end."""
+    to.hec.script = lambda request: (
+        CUT_BEFORE_BODY if int(request.headers["content-length"]) > 200_000 else None
+    )
+    destination = to.destination(gzip=False)
+    package = package_of(to.folder, [event(number, "a" * 20_000) for number in range(30)], [event(30)])
+    for size_bytes in (600_000, 300_000):
+        with pytest.raises(OutcomeUnknown):
+            destination.deliver(package, to.journal)
+        assert abs(int(to.hec.seen[-1].headers["content-length"]) - size_bytes) < 10_000
+    assert len(to.hec.seen) == 2
+    destination.deliver(package, to.journal)
+    assert to.indexed() == list(range(31))
+    assert to.journal.batches == list(package.batches)
+
+
+def test_small_requests_stay_whole_after_a_connection_broke(to: Sending) -> None:
+    destination = to.destination()
+    to.hec.play(CUT_BEFORE_BODY)
+    package = package_of(to.folder, [event(0), event(1)])
+    with pytest.raises(OutcomeUnknown):
+        destination.deliver(package, to.journal)
+    destination.deliver(package, to.journal)
+    assert to.posts()[1:] == [[0, 1]]
 
 
 @pytest.mark.parametrize("place", [0, 5, 15])

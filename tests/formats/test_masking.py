@@ -130,8 +130,22 @@ def test_json_stays_json_however_deep_it_lies_in_texts(depth: int) -> None:
 # --- properties ----------------------------------------------------------------------------------------
 
 hosts = st.sampled_from([*TOKENS, *ORDINARY, *(place.format("s3cr3t-V") for place in PLACES)])
-noise = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text(
-    '"\\{}[]:=@/ \n-_', max_size=6
+SPACES = ("", " ", "  ", "\n", "\t ", "\r\n")
+named = st.builds(
+    "{1}{0}{1}{2}{3}{2}{1}s3cr3t{1}".format,
+    st.sampled_from(
+        ["password", "Authorization", "client_secret", "apiKey", "sig", "PASSWD", "a-b_passphrase"]
+    ),
+    st.builds(lambda slashes, quote: "\\" * slashes + quote, st.integers(0, 9), st.sampled_from("\"'")),
+    st.sampled_from(SPACES),
+    st.sampled_from(":="),
+)
+"""A secret's name and value, quoted and spaced in whatever way."""
+
+noise = (
+    named
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+    | st.text('"\\{}[]:=@/ \n-_', max_size=6)
 )
 texts = st.lists(hosts | noise, max_size=5).map("".join)
 values = st.recursive(
@@ -169,6 +183,45 @@ def test_no_secret_is_without_a_sign(column: list[Any], is_ascii: bool) -> None:
     assert suspects == sorted(set(suspects))
     passed = [fragment for index, fragment in enumerate(fragments) if index not in suspects]
     assert [masked(fragment) for fragment in passed] == passed
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([*TOKENS, *(place.format("s3cr3t-V") for place in PLACES)]) | named, st.data())
+def test_a_secret_whose_characters_are_spelt_out_is_found(secret: str, data: st.DataObject) -> None:
+    """JSON may write any character as `\\u0070`, and several levels of JSON write each its own way."""
+    for _ in range(data.draw(st.integers(1, 3))):
+        spelt = data.draw(st.sets(st.sampled_from(sorted(set(secret))), max_size=3))
+        secret = "".join(
+            f"\\u{ord(one):04x}" if one in spelt else json.dumps(one, ensure_ascii=False)[1:-1]
+            for one in secret
+        )
+        secret = f'{{"a": "{secret}"}}'
+    fragment = secret.encode()
+    json.loads(fragment)
+    assert masked(fragment) == fragment or suspicious([fragment]) == [0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("'password'  : 'x'", "'password'\n: 'x'", "Authorization : Bearer x", "authorization = Basic x"),
+        *("authorization\t =Basic x", '"authorization"= Basic x', "\\'password\\': \\'x\\'", "://ada:x@db"),
+    ],
+)
+def test_a_secret_in_an_unusual_place_is_masked(text: str) -> None:
+    """By the quick look and the slow one."""
+    assert masked(as_json(text)) == as_json(f"{MASK}".join(text.rsplit("x", 1)))
+    assert suspicious([as_json(text)]) == [0]
+
+
+@pytest.mark.parametrize("depth", range(7))
+def test_a_secret_is_found_however_deep_it_lies_in_texts(depth: int) -> None:
+    value = {"password": "x"}
+    for _ in range(depth):
+        value = {"inner": json.dumps(value)}
+    fragment = json.dumps(value).encode()
+    assert suspicious([fragment]) == [0]
+    assert MASK.encode() in masked(fragment)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_cerby_sends_its_fifteen_fields_in_order() -> None:
 
 @pytest.mark.parametrize(
     ("first", "message"),
-    [(True, "SignUp"), (1, "SignUp"), ("t", "SignUp"), (False, "Login"), (0, "Login"), (None, "Login")],
+    [(True, "SignUp"), (1, "SignUp"), ("t", "SignUp"), (False, "Login"), (0, "Login"), ("f", "Login")],
 )
 def test_auth0_says_signup_on_the_first_login(first: object, message: str) -> None:
     """However the source spells its truth, a user's first login is a SignUp, and every later one a Login."""
@@ -74,6 +74,24 @@ def test_auth0_says_signup_on_the_first_login(first: object, message: str) -> No
         "userName": "Ada",
         "userId": "auth0|1",
     }
+
+
+@pytest.mark.parametrize("action", ["Logout", "API Key Created", "", None])
+def test_auth0_calls_nothing_a_login_that_is_none(action: str | None) -> None:
+    """Where it is not known whether a login is a first one, the event says what was done, in its own word."""
+    (event,) = events_of("auth0", [{**RECORD, "action": action, "first_login": None}])
+    assert event["message"] == action
+
+
+def test_auth0_without_first_logins_says_what_was_done() -> None:
+    """A source that has no column for it makes no event a Login."""
+    roles = {role: None if role == "first_login" else role for role in ROLES}
+    _, mapping = library.bind(FormatChoice.model_validate({"name": "auth0"}), roles)
+    block = RowBlock(
+        Branch.ON_TIME, LAYOUT, [[{"time": TIME, "action": "Logout"}.get(role) for role in ROLES]]
+    )
+    line, _ = compile_format(Rendering("auth0", mapping)).encode(block)
+    assert json.loads(line)["message"] == "Logout"
 
 
 def test_sentry_leaves_out_what_the_plugin_leaves_out() -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter.model import Rendering, flat_mapping
-from exporter.siem import aws
 from exporter.siem.consumers import CONSUMERS
-from exporter.siem.delivery import delivery_of
+from exporter.siem.delivery import Origin, Pace, delivery_of
 from exporter.siem.packs import pack_of
 
 if TYPE_CHECKING:
@@ -37,21 +36,18 @@ def delivery(name: Siem) -> Delivery:
         archive=archive,
         max_record_bytes=consumer.max_record_bytes or 4_000_000,
     )
+    pace = Pace((consumer.part_limit_mb or 1000) * 1_000_000)
     destination = {"type": consumer.destinations[0]}
-    return delivery_of("acme", "acme", destination, rendering, ("created_at", ()))
+    return delivery_of("acme", "acme", destination, rendering, Origin("created_at"), pace)
 
 
 def files() -> dict[str, str]:
-    """Each file, by its path below the folder; what all readers of S3 have in common is there once."""
-    wiring = {f"aws/{one.file}": one.text for one in aws.wiring(delivery("elastic"))}
-    common = {one.partition("/")[2] for one in wiring}
-    own = {
+    """Each file, by its path below the folder."""
+    return {
         f"{name}/{section.file}": section.text
         for name in CONSUMERS
         for section in pack_of(name, delivery(name)).sections
-        if section.file not in common or name == "datadog"
     }
-    return wiring | own
 
 
 def written() -> None:

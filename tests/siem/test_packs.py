@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from exporter.model import EVENTS, Rendering, flat_mapping
 from exporter.siem.consumers import CONSUMERS, Siem
-from exporter.siem.delivery import Delivery, TimeField, delivery_of
+from exporter.siem.delivery import Delivery, Origin, Pace, TimeField, delivery_of
 from exporter.siem.packs import WRITERS, pack_of
 from exporter.siem.sections import PLACEHOLDERS, Section
 from tests.siem.readers import conf_of
@@ -53,7 +53,7 @@ def delivery(
 ) -> Delivery:
     rendering = Rendering(form, MAPPINGS[form], archive=EVENTS if destination is HEC else archive)
     export, account = names.get("export", "acme"), names.get("account", "acme")
-    return delivery_of(export, account, destination, rendering, ("created_at", ["id", "created_at"]))
+    return delivery_of(export, account, destination, rendering, Origin("created_at", ["id", "created_at"]))
 
 
 def valid(section: Section) -> None:

@@ -15,7 +15,7 @@ from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.memory_events import MemoryEvents
 from exporter.errors import Conflict, DeliveryError
 from exporter.ledger import events as ledger_events
-from exporter.ledger import requests, rules
+from exporter.ledger import history, requests
 from exporter.ledger.memory import MemoryRows
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from exporter.interfaces import Clock, Journal
     from exporter.ledger.memory import MemoryStorage
     from exporter.ledger.rules import Draft
+    from exporter.ledger.storage import Rows
     from exporter.model import (
         Attempt,
         BadRecord,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     Next: TypeAlias = Callable[[Pipeline, Job, Export, Lane, datetime], _Step | None]
     Again: TypeAlias = Callable[[Pipeline, Job, Plan], Ready]
     Unchanged: TypeAlias = Callable[[Ledger, MemoryRows, Export, str], tuple[Export, Lane]]
-    Resume: TypeAlias = Callable[[Requests, str], bool]
+    Resume: TypeAlias = Callable[[Requests, str], Plan | None]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,12 +84,12 @@ def _closed_or_not(_: object, ledger: Ledger, rows: MemoryRows, plan: Plan) -> P
     return rows.plan(plan.id) or plan
 
 
-def _resume_forgets_attempts(real: Resume, asked: Requests, name: str) -> bool:
+def _resume_forgets_attempts(real: Resume, asked: Requests, name: str) -> Plan | None:
     with mock.patch.object(MemoryRows, "attempts", return_value=[]):
         return real(asked, name)
 
 
-def _resume_leaves_a_gap(real: Resume, asked: Requests, name: str) -> bool:
+def _resume_leaves_a_gap(real: Resume, asked: Requests, name: str) -> Plan | None:
     with asked._ledger.writing() as rows:
         before = rows.export(name)
         again = real(asked, name)
@@ -296,6 +297,17 @@ def _all_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
     return replace(real(self, job, replace(plan, reached=None)), plan=plan)
 
 
+def _ended_at_its_end(real: Callable[[Plan, datetime], Plan], plan: Plan, now: datetime) -> Plan:
+    return replace(real(plan, now), range=plan.range, reached=plan.range.last, final=plan.final)
+
+
+def _lane_stays(real: Callable[[Rows, Export, Plan], None], rows: Rows, export: Export, done: Plan) -> None:
+    lane = rows.lane(done.export, done.lane)
+    real(rows, export, done)
+    if lane is not None:
+        rows.update_lane(lane)
+
+
 def _as_it_was_read(
     real: Callable[[Ledger, MemoryRows, Plan], Plan], ledger: Ledger, rows: MemoryRows, plan: Plan
 ) -> Plan:
@@ -332,7 +344,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "an unknown outcome is a refusal": _instead(pipeline, "_outcome_of", lambda *_: Outcome.REFUSED),
     "attempts are not on record while they run": _instead(Ledger, "attempt", _attempt_off_record),
     "the commit comes before the upload": _instead(Pipeline, "deliver", _commit_first),
-    "every part closes its window": _instead(rules, "lane_after", _every_part_is_final),
+    "every part closes its window": _instead(history, "lane_after", _every_part_is_final),
     "a plan does not fix its last key": _instead(Ledger, "plan", _last_key_open),
     "the quarantine stays empty": _instead(MemoryRows, "insert_bad_records", lambda *_: None),
     "recovery takes a new seal": _instead(Pipeline, "_render_again", _seal_again),
@@ -356,6 +368,8 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "the store replaces objects": _instead(MemoryStore, "_land", _replaced),
     "resume gives up what may have landed": _instead(Requests, "resume", _resume_forgets_attempts),
     "resume leaves a gap in the numbers": _instead(Requests, "resume", _resume_leaves_a_gap),
+    "resume takes events for in that are not": _instead(requests, "ended", _ended_at_its_end),
+    "resume sends events again that are in": _instead(requests, "note_delivered", _lane_stays),
     "backfill takes what live delivery has": _instead(Requests, "backfill", _backfill_sealed_now),
     "backfills may overlap": _instead(requests, "_refuse_repeats", lambda *_: None),
     "progress comes before the answer": _instead(MemoryEvents, "deliver", _told_first),

@@ -231,10 +231,8 @@ class Promises:
             self._note(f"    plan {plan.sequence} of {plan.export}/{plan.lane}: {plan.state} {plan.name}")
             if before is None:
                 self._judge_new(rows, plan)
-            elif _fixed(before) != _fixed(plan) or before.state is not PlanState.OPEN:
-                raise Violation(f"plan {plan.sequence} of {plan.export} changed")
             else:
-                self.events.judge_progress(rows, before, plan)
+                self._judge_changed(rows, before, plan)
             if plan.state is PlanState.DELIVERED:
                 self._judge_delivered(rows, plan)
                 if len(plan.hashes) > 1:
@@ -250,6 +248,23 @@ class Promises:
             open_plans = [plan.export for plan in self._now.values() if plan.state is PlanState.OPEN]
             if len(open_plans) != len(set(open_plans)):
                 raise Violation(f"two open plans: {open_plans}")
+
+    def _judge_changed(self, rows: MemoryRows, before: Plan, plan: Plan) -> None:
+        if self._is_ended(before, plan):
+            self.reached["events ended by a resume"] += 1
+        elif _fixed(before) != _fixed(plan) or before.state is not PlanState.OPEN:
+            raise Violation(f"plan {plan.sequence} of {plan.export} changed")
+        else:
+            self.events.judge_progress(rows, before, plan)
+
+    @staticmethod
+    def _is_ended(before: Plan, plan: Plan) -> bool:
+        """Whether a person ended these events where they had come to: nothing else of the plan may change."""
+        if before.reached in (None, before.range.last) or not before.rendering.is_events:
+            return False
+        ended = replace(before, range=replace(before.range, last=before.reached), final=False)
+        states = (before.state, plan.state) == (PlanState.OPEN, PlanState.DELIVERED)
+        return states and _fixed(ended) == _fixed(plan) and before.reached == plan.reached
 
     def _judge_new(self, rows: MemoryRows, plan: Plan) -> None:
         numbers = sorted(
@@ -354,7 +369,7 @@ class Promises:
         again = sorted(
             one.sequence
             for one in self._now.values()
-            if (one.export, one.lane, one.state) == (lane.export, lane.id, PlanState.DELIVERED)
+            if (one.export, one.lane, one.state) == (lane.export, lane.id, PlanState.DELIVERED) and one.final
         )
         if len(again) != len(lane.requested) and not self.excuses.restored:
             raise Violation(f"{lane.id} of {lane.export} delivered {again} for {lane.requested}")

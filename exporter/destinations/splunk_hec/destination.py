@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from exporter.destinations.splunk_hec.acks import Channels
 from exporter.destinations.splunk_hec.address import base_of
-from exporter.destinations.splunk_hec.sender import Delivery, Pace, Sleep, Timing, sleep_unless
+from exporter.destinations.splunk_hec.sender import Delivery, Pace, Sizes, Sleep, Timing, sleep_unless
 from exporter.destinations.splunk_hec.wire import Wire
 from exporter.destinations.uploads import changed, opened
 from exporter.model import Receipt
@@ -48,6 +48,7 @@ class SplunkHecDestination:
         self._guard = guard
         self._timing = Timing(clock, sleep)
         self._pace = Pace()
+        self._sizes = Sizes()
         self._wire = Wire(settings, guard, base)
         self._channels = Channels()
 
@@ -75,7 +76,9 @@ class SplunkHecDestination:
     def delivery(self, journal: Journal) -> Iterator[Delivery]:
         """What sends; its channel, if it has one, is used again unless something goes wrong."""
         acks = self._channels.take(self._wire) if self._settings.acknowledge else None
-        yield Delivery(self._wire, journal, pace=self._pace, timing=self._timing, acks=acks)
+        yield Delivery(
+            self._wire, journal, pace=self._pace, sizes=self._sizes, timing=self._timing, acks=acks
+        )
         if acks is not None:
             self._channels.give_back(acks)
 

@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.destinations.splunk_hec.codes import PASSES, SUCCESSES, Action, Meaning, meaning_of
+from exporter.destinations.splunk_hec.wire import Broken
 from exporter.errors import DeliveryError, Interrupted, OutcomeUnknown, Refused
 from exporter.model import QUARANTINE_RECORDS, BadKind, BadRecord
 
@@ -35,6 +36,7 @@ MOST_UNACKNOWLEDGED_BYTES: Final = 8_000_000
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
 ACKNOWLEDGED_WITHIN_S: Final = 300.0
 LAST_CHANCE_S: Final = 15.0  # for acknowledgements that are due, after something else failed
+SMALL_BYTES: Final = 50_000  # for a request: no server finds them too many
 ASKED_EVERY_S: Final = 0.5  # whether the process has to end
 
 Sleep: TypeAlias = "Callable[[float, Callable[[], bool]], None]"
@@ -72,6 +74,22 @@ class Pace:
                 self.pause_s = self.pause_s / 2 if self.pause_s > FIRST_PAUSE_S else 0.0
 
 
+class Sizes:
+    """How much one request to one collector may carry, as its broken connections tell.
+
+    A server that sees by its Content-Length that a request is too large may end the connection, and its 413
+    is lost. A request of that size is not tried again, but its halves; a small one broke for other reasons.
+    """
+
+    def __init__(self) -> None:
+        self.broken_bytes = math.inf
+
+    def broke(self, size_bytes: int) -> None:
+        """The connection of a request of this size ended without an answer."""
+        if size_bytes > SMALL_BYTES:
+            self.broken_bytes = min(self.broken_bytes, size_bytes)
+
+
 @dataclass(slots=True)
 class Sent:
     """A batch on its way: what of it was refused, and which acknowledgements are awaited."""
@@ -92,11 +110,12 @@ class Delivery:
     """One delivery. ``acks`` is None where nobody acknowledges."""
 
     def __init__(
-        self, wire: Wire, journal: Journal, *, pace: Pace, timing: Timing, acks: Acks | None
+        self, wire: Wire, journal: Journal, *, pace: Pace, sizes: Sizes, timing: Timing, acks: Acks | None
     ) -> None:
         self._wire = wire
         self._journal = journal
         self._pace = pace
+        self._sizes = sizes
         self._timing = timing
         self._acks = acks
         self._open: deque[Sent] = deque()
@@ -135,7 +154,7 @@ class Delivery:
     def _send_part(self, lines: Sequence[bytes], start: int, stop: int, sent: Sent) -> list[tuple[int, int]]:
         """Send some lines of a batch; which of them have still to be sent, in order."""
         body = b"".join(lines[start:stop])
-        if stop - start > 1 and len(body) >= self._too_large_bytes:
+        if stop - start > 1 and len(body) >= min(self._too_large_bytes, self._sizes.broken_bytes):
             return _halves(start, stop)
         answer, meaning = self._ask(body)
         if meaning.action in SUCCESSES:
@@ -183,7 +202,11 @@ class Delivery:
         channel = self._acks.channel if self._acks else None
         for pause_s in (*PAUSES_S, None):
             self._pause(self._pace.pause_s)
-            answer = self._wire.send(body, channel)
+            try:
+                answer = self._wire.send(body, channel)
+            except Broken as error:
+                self._sizes.broke(len(body))
+                raise OutcomeUnknown(error.message, hint=error.hint) from error
             meaning = meaning_of(answer)
             if meaning.action not in {Action.TRY_AGAIN, Action.ASK_ACKS_FIRST}:
                 return answer, meaning

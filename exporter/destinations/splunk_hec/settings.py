@@ -107,7 +107,7 @@ class SplunkHecSettings(EventSettings):
     """Whether requests are compressed."""
     acknowledge: bool = False
     """Whether to wait until indexers have each batch; the token needs indexer acknowledgement for it."""
-    batch: Batch = 900_000
+    batch: Annotated[Batch, Field(json_schema_extra={"default": "900kB"})] = 900_000
     """How much goes out in one request, before compression; Splunk Cloud takes 1 MB."""
     ca_file: FilePath | None = None
     """Certificates to trust beside the system's, as a PEM file."""

@@ -44,6 +44,10 @@ CONNECTION_HINT: Final = "check url, ca_file and the network between here and Sp
 PLAIN_HINT: Final = "give the token alone, on one line and without the word Splunk in front of it"
 
 
+class Broken(OutcomeUnknown):
+    """The connection ended before there was an answer. Some servers say so that a request is too large."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back; ``said`` is the JSON object in its body, empty if there is none."""
@@ -117,7 +121,8 @@ class Wire:
             raise NotSent(error.message, hint=error.hint) from error
         except _wire_errors() as error:
             reason = _one_line(reason_of(error), hide)
-            raise OutcomeUnknown(
+            kind = Broken if _ended_early(error) else OutcomeUnknown
+            raise kind(
                 f"{self.base} did not say whether it took the events: {reason}", hint=CONNECTION_HINT
             ) from None  # what requests raises holds the request, and with it the token
 
@@ -226,6 +231,12 @@ def _wire_errors() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     return requests.RequestException, HTTPError, OSError, ValueError
+
+
+def _ended_early(error: BaseException) -> bool:
+    import requests
+
+    return isinstance(error, requests.ConnectionError)
 
 
 def reason_of(error: BaseException) -> str:
