@@ -133,7 +133,7 @@ RULES: Final = (
     ),
     Rule(
         "journal",
-        ("ledger.rules", *VALUES),
+        ("ledger.rules", "batches", *VALUES),
         "what a delivery tells is the ledger's, whatever takes the events",
     ),
     Rule(

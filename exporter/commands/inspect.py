@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 ACCEPT = "if that is right, and it changed at TIME: audit-exporter ledger accept-source --from TIME"
 FIRST_LOGIN = (
-    "under source, columns: {…, first_login: first_login}, and where no column says it,"
-    " derived: {first_login: {first_of: USER COLUMN, actions: [LOGIN ACTION]}}"
+    "name a column for it, or let the source work it out: source: {columns: {first_login: first_login},"
+    " derived: {first_login: {first_of: USER COLUMN, actions: [LOGIN ACTION]}}}"
 )
 CHECKS_AT_ONCE = 32
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
@@ -100,7 +100,7 @@ def _obstacles(app: App, jobs: Iterable[Job]) -> Iterator[Finding]:
         missing = sorted(column for column in needed if column not in columns)
         if missing:
             message = f"the source has no column {', '.join(map(repr, missing))}"
-            yield Finding(job.name, Level.ERROR, message, "correct source.columns, or choose another format")
+            yield Finding(job.name, Level.ERROR, message, wiring.correction(job.rendering, missing))
         standing = standings.get(job.name)
         if standing is None:
             continue

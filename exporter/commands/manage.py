@@ -14,6 +14,7 @@ from exporter import wiring
 from exporter.commands.arguments import time_of
 from exporter.ledger.requests import Requests, restored
 from exporter.report.console import complain, console, shown
+from exporter.report.counts import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,18 +78,27 @@ def resend(config: Path | None, export: str, sequence: int | None, *, json: bool
         answer = {"export": export, "sent": came.sent, "refused": came.refused, **error}
         sys.stdout.write(orjson.dumps(answer).decode() + "\n")
     else:
-        console().print(_resent(export, came))
+        if said := _resent(export, came):
+            console().print(said)
         if failure is not None:
             complain(failure)
     return 10 if failure or came.refused else 0
 
 
 def _resent(export: str, came: Resent) -> str:
-    if not (came.sent or came.refused or came.failure):
-        return f"Nothing of {shown(export)} waits to be sent again."
-    again = f"audit-exporter ledger bad-records --export {shown(shlex.quote(export))}"
-    refused = f" {came.refused:,} were refused again; see them with: {again}" if came.refused else ""
-    return f"{came.sent:,} refused events of {shown(export)} are in now.{refused}"
+    """Nothing where an error says it all."""
+    if not (came.sent or came.refused):
+        return "" if came.failure else f"Nothing of {shown(export)} waits to be sent again."
+    told = []
+    if came.sent:
+        are = "is" if came.sent == 1 else "are"
+        told.append(f"{number(came.sent, 'refused event')} of {shown(export)} {are} in now.")
+    if came.refused:
+        again = f"audit-exporter ledger bad-records --export {shown(shlex.quote(export))}"
+        of = "" if came.sent else f" of {shown(export)}"
+        was, them = ("was", "it") if came.refused == 1 else ("were", "them")
+        told.append(f"{number(came.refused, 'event')}{of} {was} refused again; see {them} with: {again}")
+    return " ".join(told)
 
 
 def ledger_create(config: Path | None) -> int:

@@ -6,7 +6,8 @@ It must not quote a value that could be a secret.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,16 +29,21 @@ Model = TypeVar("Model", bound=BaseModel)
 _WANTED = {
     "string_type": "text",
     "bool_type": "true or false",
+    "int_type": "a number",
+    "float_type": "a number",
     "list_type": "a list",
     "tuple_type": "text or a list",
+    "dict_type": "a mapping",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
 _FIXED = {
     "missing": "missing",
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
     "string_unicode": "holds half of a surrogate pair, which no text may",
 }
+_UNFORESEEN = "is nothing that this setting takes"
 
 
 def checked(model: type[Model], data: object, around: Surroundings) -> Model | list[tuple[Loc, str]]:
@@ -64,11 +70,22 @@ def _mistakes(model: type[BaseModel], errors: list[ErrorDetails]) -> Iterator[tu
         if isinstance(value, Broken):
             sentence = value.sentence
         elif kind == "extra_forbidden":
-            keys = ", ".join(_keys(model, loc))
-            sentence = f"unknown key; {did_you_mean(meant[loc]) or f'valid keys are {keys}'}"
+            sentence = _unknown_key(meant[loc], _keys(model, loc))
+        elif _is_of_a_key(error):
+            loc, sentence = loc[:-2], f"has a key that {_sentence(error, value)}"
         else:
             sentence = _sentence(error, value)
         yield _without_type(loc), sentence
+
+
+def _unknown_key(meant: str, keys: list[str]) -> str:
+    valid = f"valid keys are {', '.join(keys)}" if keys else ""
+    return "; ".join(filter(None, ("unknown key", did_you_mean(meant) or valid)))
+
+
+def _is_of_a_key(error: ErrorDetails) -> bool:
+    """Whether it is the key that is wrong, of a mapping whose keys are texts, and not what is under it."""
+    return error["loc"][-2:] == (error["input"], "[key]") and error["type"].startswith("string")
 
 
 def _sentence(error: ErrorDetails, value: object) -> str:
@@ -80,11 +97,18 @@ def _sentence(error: ErrorDetails, value: object) -> str:
         return str(context["error"])
     if kind in _FIXED:
         return _FIXED[kind]
-    choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"])
-    wanted = _either(choices)
+    choices = re.findall(r"'([^']*)'", str(context.get("expected") or context.get("expected_tags")))
+    return _no_choice(kind, value, choices) if choices else _UNFORESEEN
+
+
+def _no_choice(kind: str, value: object, choices: list[str]) -> str:
+    """What to say of a value that is none of the choices; one that is like none may be a secret."""
     if not isinstance(value, str):
-        return must_be(wanted, value)
-    return "; ".join(filter(None, (f"{shown(value)} is not {wanted}", did_you_mean(near(value, choices)))))
+        return must_be(_either(choices), value)
+    meant = near(value, choices)
+    may_be_shown = meant or kind.startswith("union_tag")
+    sentence = f"{shown(value)} is not" if may_be_shown else "is not"
+    return "; ".join(filter(None, (f"{sentence} {_either(choices)}", did_you_mean(meant))))
 
 
 def _no_type(destination: Iterable[str]) -> str:
@@ -98,11 +122,35 @@ def _either(choices: Iterable[str]) -> str:
 
 
 def _keys(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The valid keys of the mapping that the last key of ``loc`` is in."""
+    """The valid keys of the mapping that the last key of ``loc`` is in; none if it is nothing we know."""
+    found: Any = model
     for part in loc[:-1]:
-        found = DESTINATIONS.get(str(part)) or model.model_fields[str(part)].annotation
-        model = found if isinstance(found, type) else model  # a union of destinations: the type comes next
-    return list(model.model_fields)
+        found = _below(found, part)
+    return [field.alias or name for name, field in found.model_fields.items()] if _is_model(found) else []
+
+
+def _below(kind: Any, part: str | int) -> Any:  # noqa: ANN401 - types of types
+    """What a key or an index leads to; in a union of destinations, the type of one is a step too."""
+    if _is_model(kind):
+        fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+        return _plain(fields.get(str(part)))
+    if get_origin(kind) in (dict, list, tuple):
+        return _plain(get_args(kind)[1 if get_origin(kind) is dict else 0])
+    return DESTINATIONS.get(str(part))
+
+
+def _plain(kind: Any) -> Any:  # noqa: ANN401 - as above
+    """A type without `Annotated` and `| None` around it."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        members = [member for member in get_args(kind) if member is not NoneType]
+        return _plain(members[0]) if len(members) == 1 else kind
+    return kind
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _without_type(loc: Loc) -> Loc:

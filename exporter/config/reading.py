@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.config.mistakes import checked
+from exporter.config.rows import RowRules
 from exporter.config.settings import (
     DefaultSettings,
     ExportSettings,
@@ -119,10 +120,13 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
 def add_rows(config: Config, rows: Iterable[str | bytes]) -> Config:
     """The configuration together with the exports of `exports_from.query`, each row one in JSON.
 
-    Customers may have a hand in rows, so these cannot name what is the operator's.
+    Customers may have a hand in rows, so these cannot name what is the operator's, or weaken what `defaults`
+    protect.
     """
+    common = DefaultSettings.model_validate(config.defaults.values, context=config.defaults.around)
+    rules = RowRules(common, config.source.columns.model_dump())
     around = Surroundings(config.rows_folder, confined=True)
-    exports = _Exports(replace(config.defaults, around=around), config)
+    exports = _Exports(replace(config.defaults, around=around), config, rules)
     for number, row in enumerate(rows, 1):
         place = _Place(f"exports_from.query, row {number}")
         try:
@@ -171,8 +175,11 @@ class _Place:
 class _Exports:
     """Gathers exports: the right ones as settings, the others as problems; no name twice."""
 
-    def __init__(self, defaults: Defaults, known: Config | None = None) -> None:
+    def __init__(
+        self, defaults: Defaults, known: Config | None = None, rules: RowRules | None = None
+    ) -> None:
         self.defaults = defaults
+        self._rules = rules
         self.settings: list[ExportSettings] = list(known.exports) if known else []
         self.problems: list[ConfigProblem] = list(known.problems) if known else []
         names = [export.name for export in self.settings] + [problem.export for problem in self.problems]
@@ -206,7 +213,7 @@ class _Exports:
 
     def add(self, data: object, place: _Place) -> None:
         """Add one export as it was read; its name is taken even if it has to be set aside."""
-        mistakes: list[tuple[Loc, str]] = []
+        mistakes = self._rules.mistakes(data) if self._rules else []
         name = _name(data)
         if name in self._places:
             mistakes.append(_taken(data, name, self._places[name]))

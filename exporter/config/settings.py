@@ -25,10 +25,13 @@ from exporter.notation.values import (
     Text,
     Time,
     Zone,
+    shown,
     up_to,
 )
 from exporter.schedule import check_every
 from exporter.siem.consumers import Siem, filled
+
+_SIGNS_OF_A_PATTERN = frozenset("*?|")
 
 
 def _checked_every(every: timedelta) -> timedelta:
@@ -41,6 +44,19 @@ def _checked_grace(grace: timedelta) -> timedelta:
         message = "must not be longer than 24h"
         raise ValueError(message)
     return grace
+
+
+def _exact_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
+    for action in actions:
+        wrong = "looks like a pattern of `filter`" if _is_pattern(action) else "begins or ends with a space"
+        if _is_pattern(action) or action != action.strip():
+            message = f"{shown(action)} {wrong}; list exact actions, which are compared byte by byte"
+            raise ValueError(message)
+    return actions
+
+
+def _is_pattern(action: str) -> bool:
+    return action.startswith("!") or not _SIGNS_OF_A_PATTERN.isdisjoint(action)
 
 
 def _schema_default(text: str) -> Any:  # noqa: ANN401 (what `Field` returns)
@@ -98,8 +114,9 @@ class DerivedSettings(Strict):
 
     first_of: Text
     """True for the first record, with one of these actions, of each value of this column in its account."""
-    actions: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
-    """Compared byte by byte; other records have null, and so has one without a readable time."""
+    actions: Annotated[tuple[Text, ...], Field(strict=False, min_length=1), AfterValidator(_exact_actions)]
+    """Exactly as the source has them, byte by byte: `Login` is not `login`, and there are no patterns, unlike
+    in `filter.actions`. Other records have null, and so has one without a readable time."""
 
 
 class TlsSettings(Strict):
@@ -194,7 +211,7 @@ class DefaultSettings(Strict):
     protect: ProtectSettings = Field(default_factory=ProtectSettings)
     """Which columns' values are dropped, masked, truncated or pseudonymised before they leave."""
     siem: Siem | None = None
-    """What reads it: chooses `archive`, `body` and `max_record`, where these do not say otherwise."""
+    """What reads it: chooses `archive`, `body`, `max_record` and `part_limit`, where these say nothing."""
     archive: Literal["zip", "gzip"] = "zip"
     """What an object is: a `zip` with one file in it, or that file as `gzip`."""
     body: Literal["ndjson", "json_array"] = "ndjson"

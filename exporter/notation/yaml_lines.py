@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import yaml
 
 from exporter.errors import ConfigError
+from exporter.notation.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,8 @@ def read_yaml(file: Path, hint: str) -> object:
         raw = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}", hint=hint) from error
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise ConfigError(f"{shown(str(file))} is no name of a file", hint=hint) from error
     try:
         return _Reader(raw.decode("utf-8-sig")).document()
     except UnicodeDecodeError as error:

@@ -78,6 +78,10 @@ def show(
         which = "" if problem.message.startswith(problem.export) else f"{shown(problem.export)}: "
         _say(console, f"[red]Skipped[/]: {which}", problem.message, problem.hint)
     left = report.unfinished - set(report.failing)
+    if elsewhere := left & report.elsewhere:
+        are = "is" if len(elsewhere) == 1 else "are"
+        console.print(f"{number(len(elsewhere), 'export')} {are} being delivered by another process.")
+        left -= elsewhere
     if left and report.error is None:
         have = "has" if len(left) == 1 else "have"
         on = (

@@ -53,6 +53,8 @@ def show_pack(out: Console, name: str, delivery: Delivery, pack: Pack) -> None:
     for placeholder, meaning in pack.placeholders.items():
         out.print(f"{shown(f'<{placeholder}>')}: {shown(meaning)}")
     if pack.cautions:
-        out.print("\nThe files above are for the export as it is: ask again when it is changed.")
+        out.print(
+            "\nThe files above are for the export as it is, unless they say so: ask again when it is changed."
+        )
     else:
         out.print(f"\nThis export is as {name} reads it.")

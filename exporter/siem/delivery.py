@@ -37,6 +37,10 @@ _OF_UNIT: Final = {None: "", "s": "epoch_s", "ms": "epoch_ms"}
 """How a time is written that goes out as the source has it."""
 
 
+_MIXED: Final = ("string", "dynamic")
+"""The type of a field that never has a value, and of one with values of several types."""
+
+
 @dataclass(frozen=True, slots=True)
 class TimeField:
     """The field with a record's time: the names that lead to it, and its notation, empty if nobody knows."""
@@ -111,9 +115,6 @@ def delivery_of(
     Raises ValueError if the account cannot be in a name.
     """
     fields = list(_leaves(rendering.mapping, origin.columns))
-    types: dict[str, str] = {}
-    for path, leaf in fields:
-        types.setdefault(path[0], "dynamic" if len(path) > 1 else _type(leaf))
     return Delivery(
         export=export,
         account=account,
@@ -127,7 +128,7 @@ def delivery_of(
         line=str(_member(rendering.mapping, "line") or "json"),
         max_record_bytes=rendering.max_record_bytes,
         format=rendering.format,
-        fields=types,
+        fields=_types(fields),
         # The name of a native time is known, also where the source is not.
         time=_time(fields or [((origin.time,), ["column", origin.time])], origin),
         pace=pace,
@@ -164,6 +165,18 @@ def _walk(expression: Any) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: AN
                 yield from _walk(inner)
         case _:
             yield (), expression
+
+
+def _types(fields: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, str]:
+    """The type of each field at the top: one that takes what every branch of the format can give."""
+    kinds: dict[str, set[str]] = {}
+    for path, leaf in fields:
+        of_field = kinds.setdefault(path[0], set())
+        if leaf != ["const", "null"]:
+            of_field.add("dynamic" if len(path) > 1 else _type(leaf))
+    return {
+        name: next(iter(found)) if len(found) == 1 else _MIXED[bool(found)] for name, found in kinds.items()
+    }
 
 
 def _type(leaf: Sequence[Any]) -> str:

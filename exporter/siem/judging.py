@@ -66,9 +66,10 @@ def _of_file(name: str, consumer: Consumer, delivery: Delivery) -> Iterator[Caut
         )
     is_read = delivery.body == "lines" or delivery.body in consumer.bodies
     if not is_read and delivery.kind not in consumer.json_from:
+        wanted = _either(consumer.bodies)
         yield Caution(
             "body",
-            f"{name} reads {_either(consumer.bodies)}, and this export writes {delivery.body}: {consumer.array}",
+            f"{name} reads {wanted}, and this export writes {delivery.body}: {consumer.array}",
             _instead(name, f"body: {consumer.bodies[0]}"),
         )
     yield from _of_size_and_key(name, consumer, delivery)
@@ -79,7 +80,7 @@ def _of_size_and_key(name: str, consumer: Consumer, delivery: Delivery) -> Itera
     if limit and most > limit * 1_000_000:
         yield Caution(
             "part_limit",
-            f"{name} reads an object whole into its memory, and part_limit lets it hold {most:,} bytes of JSON",
+            f"{name} reads an object whole into memory, and part_limit lets it hold {most:,} bytes of JSON",
             _instead(name, f"part_limit: {limit}MB"),
         )
     if consumer.plain_keys and not _PLAIN_KEY.fullmatch(delivery.folder):

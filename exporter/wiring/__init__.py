@@ -24,7 +24,7 @@ from exporter.network.guard import Guard
 from exporter.pipeline import Job, Pipeline
 from exporter.wiring.destinations import Destinations
 from exporter.wiring.ledgers import ledger_of
-from exporter.wiring.renderings import key_of, reads, rendering_of
+from exporter.wiring.renderings import correction, key_of, reads, rendering_of
 from exporter.wiring.sources import SourceDriver, source_of
 from exporter.workspace import Workspace
 
@@ -41,6 +41,7 @@ __all__ = [
     "SourceDriver",
     "chosen",
     "clock",
+    "correction",
     "ledger_of",
     "open_app",
     "open_ledger",
@@ -166,7 +167,7 @@ def _surprise(export: ExportSettings, error: Exception) -> ConfigProblem:
 
 def _job(config: Config, export: ExportSettings, destinations: Destinations) -> Job:
     rendering = rendering_of(config, export)
-    destination = destinations.make(export.destination)
+    destination = destinations.make(export.destination, rendering)
     return Job(
         name=export.name,
         account=export.account,
@@ -194,9 +195,10 @@ def _with_names_of_their_own(jobs: list[Job], ledger: Ledger) -> tuple[tuple[Job
         keeper = next((job for job in sharing if ledger.standing(job.name)), sharing[0])
         for job in sharing:
             if job is not keeper:
-                what = "deliver the same events" if job.rendering.is_events else "write the same object names"
-                message = f"would {what} as export '{keeper.name}': {claim}"
-                other = "index, source or sourcetype" if job.rendering.is_events else "prefix"
+                is_events = job.rendering.is_events
+                what = "might deliver the same events" if is_events else "would write the same object names"
+                message = f"{what} as export '{keeper.name}': {claim}"
+                other = "index, source or sourcetype" if is_events else "prefix"
                 hint = f"give one of them another {other}"
                 refused[job.name] = ConfigProblem(job.name, message, hint, job.account)
     return tuple(job for job in jobs if job.name not in refused), list(refused.values())

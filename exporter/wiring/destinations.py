@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any, cast
 
 from exporter.destinations.events import EventSettings
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from exporter.destinations.object_store import Driver, ObjectStoreSettings
     from exporter.destinations.registry import Destination as DestinationSettings
     from exporter.interfaces import Destination
+    from exporter.model import Json, Rendering
     from exporter.network.guard import Guard
 
 
@@ -24,8 +26,10 @@ class Destinations:
         self._stores: dict[ObjectStoreSettings, Driver] = {}
         self._made: dict[DestinationSettings, Destination] = {}
 
-    def make(self, settings: DestinationSettings) -> Destination:
-        """The destination that these settings describe. Raises ConfigError."""
+    def make(self, settings: DestinationSettings, rendering: Rendering | None = None) -> Destination:
+        """The destination that these settings describe, for what is rendered so. Raises ConfigError."""
+        if rendering is not None and isinstance(settings, EventSettings):
+            settings = cast("DestinationSettings", settings.as_delivered(*_envelope_of(rendering)))
         if settings not in self._made:
             self._made[settings] = self._wrap(self._open(settings))
         return self._made[settings]
@@ -42,3 +46,10 @@ class Destinations:
         if without_prefix not in self._stores:
             self._stores[without_prefix] = settings.open(self._guard)
         return ObjectStoreDestination(self._stores[without_prefix], settings.prefix)
+
+
+def _envelope_of(rendering: Rendering) -> tuple[dict[str, Json], frozenset[str]]:
+    """What is the same around every event, and the keys that each record fills in for itself."""
+    bound = cast("dict[str, Any]", rendering.mapping or {}).get("envelope") or []
+    constants = {name: json.loads(found[1]) for name, found in bound if found[0] == "const"}
+    return constants, frozenset(name for name, _ in bound) - constants.keys()

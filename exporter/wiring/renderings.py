@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from exporter.destinations.events import EventSettings
+from exporter.errors import ConfigError
 from exporter.formats import compile_format, library
 from exporter.formats.protection import account_key, bind_protection, key_id
 from exporter.formats.selection import bind_filter
 from exporter.model import EVENTS, Rendering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from exporter.config import Config, ExportSettings
+    from exporter.config import Config, ExportSettings, Secret
 
 
 def rendering_of(config: Config, export: ExportSettings) -> Rendering:
@@ -45,7 +47,30 @@ def reads(export: ExportSettings, role: str) -> bool:
     return role in library.roles_in(export.format)
 
 
+def correction(rendering: Rendering, missing: Collection[str]) -> str:
+    """What to do about columns that an export asks for and the source does not have."""
+    chosen: Any = rendering.chosen or {"where": [], "fields": []}
+    asking = {
+        "filter": {name for name, _ in chosen["where"]},
+        "filter.fields": {name.removeprefix("!") for name in chosen["fields"]},
+        "protect.columns": rendering.protected.keys(),
+    }
+    wrong = [setting for setting, names in asking.items() if names & set(missing)]
+    by_settings = {name for setting in wrong for name in asking[setting]}
+    if set(missing) <= by_settings:
+        return f"correct {' and '.join(wrong)} of the export, or source.columns"
+    return " or ".join(["correct source.columns", *wrong]) + ", or choose another format"
+
+
 def key_of(export: ExportSettings) -> Callable[[], bytes] | None:
     """What reveals the account's own key for pseudonyms, anew at each call; None if it has none."""
     key = export.protect.key
-    return None if key is None else lambda: account_key(key.reveal(), export.account)
+    return None if key is None else partial(_own_key, key, export)
+
+
+def _own_key(key: Secret, export: ExportSettings) -> bytes:
+    try:
+        return account_key(key.reveal(), export.account)
+    except ConfigError as error:
+        said = error.message.removeprefix("protect.key: ")
+        raise ConfigError(f"protect.key of export '{export.name}': {said}", hint=error.hint) from error

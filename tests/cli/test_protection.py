@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.config import load
 from exporter.destinations.directory import DirectoryStore
 from exporter.errors import OutcomeUnknown, Refused
+from exporter.formats import compile_format
 from exporter.formats.protection import account_key, key_id
+from exporter.wiring.renderings import correction, rendering_of
 from tests.kit.command_line import DAY, START, Vendor
 
 if TYPE_CHECKING:
@@ -122,6 +125,35 @@ def test_parts_of_a_window_have_every_chosen_record_once(vendor: Vendor) -> None
     assert vendor.row("acme")["filtered"] == 4
 
 
+# --- rows that customers may have a hand in --------------------------------------------------------------
+
+
+def test_a_row_that_weakens_protection_is_set_aside_and_the_others_go_on(vendor: Vendor) -> None:
+    protect = {"columns": {"email": "pseudonymise"}, "key": {"env": "PSEUDONYMS"}}
+    vendor.settings["defaults"]["protect"] = protect
+    vendor.settings["exports_from"] = {"query": "SELECT settings FROM audit_exports", "folder": "."}
+    vendor.execute("CREATE TABLE audit_exports (settings TEXT)")
+    wrong: list[dict[str, Any]] = [
+        {"protect": {"columns": {"actor_email": "drop"}}},
+        {"filter": {"where": ["x"]}},
+    ]
+    for number, own in enumerate([*wrong, {}]):
+        row = {
+            "account": "acme",
+            "name": f"row {number}",
+            "destination": {"type": "directory", "path": "out"},
+        }
+        vendor.execute("INSERT INTO audit_exports VALUES (?)", json.dumps(row | own))
+    vendor.start()
+    answer = vendor("run")
+    assert answer.status == 10
+    said = " ".join(answer.out.split())
+    assert "Skipped: row 0: exports_from.query, row 1: protect.columns.actor_email: must be" in said
+    assert "Skipped: row 1: exports_from.query, row 2: filter.where: must be a mapping, not a list" in said
+    assert {line["export"] for line in answer.events("delivered")} == {"row 2"}
+    assert "ada@" not in json.dumps(vendor.records())
+
+
 # --- a plan keeps what it was made with ----------------------------------------------------------------
 
 
@@ -157,12 +189,38 @@ def test_an_open_plan_waits_for_its_own_key(vendor: Vendor, monkeypatch: pytest.
         (failed,) = answer.events("failed")
         assert "pseudonyms of another key" in failed["error"]
         assert "put the earlier key back" in failed["hint"]
+        assert "`audit-exporter resume EXPORT` has an open plan made anew" in failed["hint"]
     vendor.settings["exports"][0]["protect"] = {
         "columns": {"email": "pseudonymise"},
         "key": {"env": "PSEUDONYMS"},
     }
     assert vendor("run", "--export", "acme").status == 0
     assert len(vendor.objects()) == 2
+
+
+def test_a_replay_after_a_change_of_keys_speaks_of_no_open_plan(vendor: Vendor) -> None:
+    protect: dict[str, Any] = {"columns": {"email": "pseudonymise"}, "key": {"env": "PSEUDONYMS"}}
+    vendor.export("acme", protect=protect)
+    vendor.start()
+    assert vendor("run").status == 0
+    protect["key"] = "another-key-of-mine"
+    answer = vendor("replay", "--export", "acme", "--seq", "1")
+    assert answer.status == 10
+    assert "its plan has pseudonyms of another key" in " ".join((answer.out + answer.err).split())
+
+
+def test_a_lost_key_is_got_over_by_resume(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that cannot have landed is made anew with the key that there is."""
+    vendor.export("acme", protect={"columns": {"email": "pseudonymise"}, "key": {"env": "PSEUDONYMS"}})
+    vendor.start()
+    with monkeypatch.context() as patch:
+        without_answer(patch, Refused("no right"))
+        assert vendor("run").status == 10
+    vendor.settings["exports"][0]["protect"]["key"] = "another-key-of-mine"
+    assert vendor("run").status == 10
+    assert vendor("resume", "acme").status == 0
+    assert vendor("run").status == 0
+    assert len(vendor.records()) == 8
 
 
 def test_the_key_is_in_no_file_and_no_message(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,11 +279,11 @@ def test_a_bad_record_goes_out_without_what_is_protected_and_is_kept_whole(vendo
         ({"filter": {"action": "login"}}, "did you mean 'actions'?"),
         (
             {"protect": {"columns": {"email": "pseudonymise"}, "key": "canary-short"}},
-            "protect.key: is 12 bytes long, and needs 16 or more",
+            "protect.key of export 'acme': is 12 bytes long, and needs 16 or more",
         ),
         (
             {"protect": {"columns": {"email": "pseudonymise"}, "key": {"env": "NOT_SET_AT_ALL"}}},
-            "the environment variable NOT_SET_AT_ALL is not set",
+            "protect.key of export 'acme': the environment variable NOT_SET_AT_ALL is not set",
         ),
     ],
 )
@@ -269,3 +327,25 @@ def test_check_names_a_column_that_only_filter_or_protection_ask_for(
     answer = vendor("check")
     assert answer.status == 10
     assert "the source has no column" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"filter": {"where": {"statu": "ok"}}}, "correct filter of the export, or source.columns"),
+        ({"filter": {"fields": "!statu"}}, "correct filter.fields of the export, or source.columns"),
+        ({"protect": {"columns": {"emial": "mask"}}}, "correct protect.columns of the export, or"),
+    ],
+)
+def test_what_to_do_about_a_missing_column_names_the_setting_that_asks_for_it(
+    vendor: Vendor, settings: dict[str, Any], said: str
+) -> None:
+    """Another format would ask for it too; where the format asks as well, both are named."""
+    vendor.export("acme", format="native", **settings)
+    vendor.write()
+    config = load(vendor.config, {})
+    rendering = rendering_of(config, config.exports[0])
+    missing = set(compile_format(rendering).named) - {"id"}
+    assert correction(rendering, missing).startswith(said)
+    assert correction(rendering, [*missing, "target"]).startswith("correct source.columns or ")
+    assert correction(rendering, ["target"]) == "correct source.columns, or choose another format"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import pty
@@ -14,14 +15,17 @@ from contextlib import closing
 from datetime import timedelta
 from itertools import count
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from rich.console import Console
 
 from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.object_store import ObjectStoreDestination
+from exporter.model import Rendering
 from exporter.telemetry import logs
+from exporter.telemetry.progress import ProgressObserver
 from tests.cli.conftest import MANY
 from tests.kit.command_line import DAY, START, TODAY, Answer, Vendor, name_of, rfc3339, until_first_delivery
 
@@ -366,6 +370,20 @@ def test_a_terminal_shows_a_bar_and_then_a_table_that_fits(
     table = answer.out.rpartition("Export")[2]
     assert (f"audit_{account}_{TODAY:%Y%m%dT%H%M%SZ}.zip" in table) is names
     assert table.endswith("2 objects with 4 records delivered.\n")
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"), [("zip", "1 objects  7 records"), ("events", "1 deliveries  7 records")]
+)
+def test_a_bar_calls_events_no_objects(archive: str, said: str) -> None:
+    file = io.StringIO()
+    one: Any = SimpleNamespace(name="acme")
+    delivered: Any = SimpleNamespace(
+        plan=SimpleNamespace(rendering=Rendering("native", None, archive)), content=SimpleNamespace(count=7)
+    )
+    with ProgressObserver(Console(file=file, force_terminal=True, width=120)) as observer:
+        observer.delivered(one, delivered)
+    assert said in file.getvalue()
 
 
 def test_a_terminal_shows_an_error_once_and_as_text(vendor: Vendor) -> None:

@@ -52,9 +52,9 @@ def test_it_shows_warnings_then_files_then_what_to_fill_in(two: Vendor) -> None:
     places = [
         "Elastic (Filebeat or Elastic Agent) for export acme: vendor/audit/acme/*.zip",
         "WARNING elastic reads gzip, and this export writes zip",
-        "write instead: archive: gzip, or siem: elastic alone",
+        "write instead: archive: gzip in the export itself, or siem: elastic there and no archive",
         "--- filebeat.yml: ",
-        "queue_url: https://sqs.eu-central-1.amazonaws.com/<AWS ACCOUNT ID>/audit-acme",
+        "queue_url: https://sqs.eu-central-1.amazonaws.com/<AWS ACCOUNT ID>/audit-acme-elastic",
         "--- reader-policy.json: ",
         "--- To fill in",
         "<AWS ACCOUNT ID>: the 12 digits",
@@ -118,20 +118,30 @@ def test_no_secret_is_printed(two: Vendor) -> None:
 def test_siem_chooses_archive_body_and_limit(two: Vendor) -> None:
     two.settings["exports"][0]["siem"] = "elastic"
     assert abouts(two, "elastic") == []
-    assert "audit_acme_" not in two("siem", "elastic", "--export", "acme").out
-    two.settings["exports"][0]["siem"] = "datadog"
+    assert "WARNING" not in two("siem", "elastic", "--export", "acme").out
+    two.settings["exports"][0] |= {"siem": "datadog", "every": "4h"}
     assert abouts(two, "datadog") == []
+    two.settings["exports"][0] |= {"siem": "wazuh"}
+    assert abouts(two, "wazuh") == []
 
 
 @pytest.mark.parametrize(
     ("name", "setting", "value"),
-    [("elastic", "archive", "zip"), ("elastic", "body", "json_array"), ("datadog", "max_record", "1MB")],
+    [
+        ("elastic", "archive", "zip"),
+        ("elastic", "body", "json_array"),
+        ("datadog", "max_record", "1MB"),
+        ("datadog", "part_limit", "33MB"),
+        ("datadog", "every", "24h"),
+        ("datadog", "grace", "20h"),
+        ("wazuh", "part_limit", "1GiB"),
+    ],
 )
 def test_what_stands_beside_siem_wins_and_is_warned_of(
     two: Vendor, name: str, setting: str, value: str
 ) -> None:
-    two.settings["exports"][0] |= {"siem": name, setting: value}
-    assert abouts(two, name) == [setting]
+    two.settings["exports"][0] |= {"siem": name, "every": "4h", setting: value}
+    assert abouts(two, name) == ["every" if setting == "grace" else setting]
 
 
 def test_the_exports_own_level_wins_over_the_defaults(two: Vendor) -> None:
@@ -144,6 +154,16 @@ def test_the_exports_own_level_wins_over_the_defaults(two: Vendor) -> None:
     assert abouts(two, "elastic") == ["archive"]
     two.settings["exports"][0] = {"account": "acme", "destination": S3}
     assert abouts(two, "elastic") == []
+
+
+def test_the_hint_of_a_caution_helps_where_the_defaults_say_otherwise(two: Vendor) -> None:
+    """Either half of it."""
+    two.settings["defaults"] |= {"siem": "wazuh", "body": "json_array"}
+    assert abouts(two, "wazuh") == ["body"]
+    two.settings["exports"][0]["siem"] = "wazuh"
+    assert abouts(two, "wazuh") == []
+    two.settings["exports"][0] = {"account": "acme", "destination": S3, "body": "ndjson"}
+    assert abouts(two, "wazuh") == []
 
 
 def test_an_unknown_siem_is_a_mistake_with_the_nearest_name(two: Vendor) -> None:
@@ -167,7 +187,11 @@ def test_check_warns_of_what_the_exports_reader_cannot_read(tmp_path: Path) -> N
     assert {one for one in warned if "elastic" in one[1]} == {
         ("acme", *place),
         ("globex", *place),
-        ("acme", "elastic reads gzip", "write instead: archive: gzip, or siem: elastic alone"),
+        (
+            "acme",
+            "elastic reads gzip",
+            "write instead: archive: gzip in the export itself, or siem: elastic there and no archive",
+        ),
     }
     assert answer.status == 0
 

@@ -172,9 +172,39 @@ def elastic(objects: list[Object], pack: Pack) -> list[Found]:
     for key, data in queued(objects):
         text = gunzipped(data)
         if re.search(selector["regex"], key) and text is not None:
-            records = [parsed(line) for line in text.splitlines() if line]
+            records = [_json_fields(line, _depth(source)) for line in text.splitlines() if line]
             unparsed = "" if "decode_cef" in pack["filebeat.yml"] else "no fields of "
             found += [one if isinstance(one, dict) else unparsed + one for one in records]
+    return found
+
+
+def _depth(source: dict[str, Any]) -> int:
+    """How deep the printed processor looks for JSON; of CEF, there is none."""
+    found = [one["decode_json_fields"] for one in source["processors"] if "decode_json_fields" in one]
+    return int(found[0]["max_depth"]) if found else 1
+
+
+def _json_fields(text: str, depth: int) -> Found:
+    """decode_json_fields: beyond the first depth, every text that is an object becomes one as well."""
+    record = parsed(text)
+    if isinstance(record, dict) and depth > 1:
+        texts = {key: one for key, one in record.items() if isinstance(one, str)}
+        record |= {key: _json_fields(one, depth - 1) for key, one in texts.items()}
+    return record
+
+
+def elastic_polled(objects: list[Object], pack: Pack) -> list[Found]:
+    """Of Azure and Google Cloud Storage: content types of JSON alone; values, or the items of an array."""
+    import yaml
+
+    (source,) = yaml.safe_load(pack["filebeat.yml"])["filebeat.inputs"]
+    (selector,) = source["file_selectors"]
+    found: list[Found] = []
+    for key, data in objects:
+        text = None if key.endswith(".log.gz") else gunzipped(data)
+        if re.search(selector["regex"], key) and text is not None:
+            first = json.loads(text) if text.startswith("[") else _values(text)
+            found += [_json_fields(json.dumps(one), _depth(source)) for one in first]
     return found
 
 

@@ -18,7 +18,17 @@ import pytest
 
 from exporter.siem.consumers import CONSUMERS
 from tests.kit.command_line import DAY, START, Vendor, rfc3339
-from tests.siem.readers import READERS, Found, Object, Pack, gunzipped, parsed, splunk_time, without_null
+from tests.siem.readers import (
+    READERS,
+    Found,
+    Object,
+    Pack,
+    elastic_polled,
+    gunzipped,
+    parsed,
+    splunk_time,
+    without_null,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,8 +58,8 @@ class Written:
         return {one["file"]: one["text"] for one in self.answer(name)["sections"]}
 
     def abouts(self, name: str) -> set[str]:
-        """What the program warns of, but for the folder that all of these tests deliver to."""
-        return {one["about"] for one in self.answer(name)["cautions"]} - {"destination"}
+        """What the program warns of, but for the folder and the days that all of these tests deliver to."""
+        return {one["about"] for one in self.answer(name)["cautions"]} - {"destination", "every"}
 
     def answer(self, name: str) -> dict[str, Any]:
         found = self.vendor("siem", name, "--json")
@@ -221,7 +231,7 @@ def test_wazuh_garbles_the_fields_that_are_warned_of_and_no_others(
 ) -> None:
     """Some are garbled only on the way that it reads zip files."""
     vendor = Vendor(tmp_path)
-    vendor.export("acme", format="native", archive=archive, max_record="60kB")
+    vendor.export("acme", format="native", archive=archive, max_record="60kB", part_limit="9MB")
     _renamed(vendor, name)
     vendor.insert("acme", START, "a summary")
     vendor.start()
@@ -296,6 +306,37 @@ def test_every_format_arrives_where_no_warning_is_given(outputs: Callable[..., W
         assert arrived == (written.abouts(name) <= {"max_record"}), name
 
 
+POLLED = [
+    {"type": "gcs", "bucket": "acme-audit"},
+    {"type": "azure", "account_url": "https://acme.blob.core.windows.net", "container": "audit"},
+]
+
+
+@pytest.mark.parametrize("body", ["ndjson", "json_array"])
+@pytest.mark.parametrize("place", POLLED, ids=lambda one: one["type"])
+def test_elastic_opens_an_array_where_it_polls(
+    outputs: Callable[..., Written], monkeypatch: pytest.MonkeyPatch, place: dict[str, str], body: str
+) -> None:
+    """From Google and Azure: there, nothing is warned of."""
+    written = outputs(archive="gzip", body=body, format="standard")
+    monkeypatch.setitem(written.vendor.settings["exports"][0], "destination", place)
+    assert written.answer("elastic")["cautions"] == []
+    found = elastic_polled(written.objects, written.pack("elastic"))
+    assert counted(found) == expected(written, "elastic", "standard")
+
+
+@pytest.mark.parametrize("form", ["cef", "leef"])
+@pytest.mark.parametrize("place", POLLED, ids=lambda one: one["type"])
+def test_elastic_takes_lines_of_text_from_s3_alone(
+    outputs: Callable[..., Written], monkeypatch: pytest.MonkeyPatch, place: dict[str, str], form: str
+) -> None:
+    written = outputs(archive="gzip", format=form)
+    monkeypatch.setitem(written.vendor.settings["exports"][0], "destination", place)
+    (caution,) = written.answer("elastic")["cautions"]
+    assert caution["message"] == f"elastic reads JSON from {place['type']}, and {form} is {form.upper()}"
+    assert elastic_polled(written.objects, written.pack("elastic")) == []
+
+
 def test_the_format_that_is_printed_for_sentinel_arrives_whole(tmp_path: Path) -> None:
     """`standard` under names that Azure Monitor has columns for; with it, nothing is left to warn of."""
     vendor = Vendor(tmp_path)
@@ -303,7 +344,8 @@ def test_the_format_that_is_printed_for_sentinel_arrives_whole(tmp_path: Path) -
     vendor.insert("acme", START, ODD[3])
     written = Written(vendor)
     assert written.abouts("sentinel-aws") == {"names"}
-    (tmp_path / "sentinel-format.yml").write_text(written.pack("sentinel-aws")["sentinel-format.yml"])
+    before = written.pack("sentinel-aws")
+    (tmp_path / "sentinel-format.yml").write_text(before["sentinel-format.yml"])
     vendor.settings["exports"][0]["format"] = "sentinel-format.yml"
     vendor.start()
     written.run("run", "--as-of", rfc3339(START + DAY))
@@ -311,6 +353,18 @@ def test_the_format_that_is_printed_for_sentinel_arrives_whole(tmp_path: Path) -
     (found,) = READERS["sentinel-aws"](written.objects, written.pack("sentinel-aws"))
     assert isinstance(found, dict)
     assert list(found.values()) == list(standard(written.rows[0]).values())
+    now = written.pack("sentinel-aws")
+    for file in ("table.json", "data-collection-rule.json"):
+        assert before[file] == now[file], "what was printed beside the format is made for it"
+
+
+def test_sentinel_has_a_column_for_what_goes_out_in_place_of_a_record(
+    outputs: Callable[..., Written],
+) -> None:
+    written = outputs(texts=("a" * 600,), siem="sentinel-aws", max_record="500B", format="native")
+    found = READERS["sentinel-aws"](written.objects, written.pack("sentinel-aws"))
+    bad = [one for one in found if isinstance(one, dict) and "bad_record" in one]
+    assert [one["bad_record"]["reason"][:11] for one in bad] == ["longer than"] * 2
 
 
 @pytest.mark.parametrize(

@@ -13,47 +13,23 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import EVENTS, Rendering, flat_mapping
 from exporter.siem.consumers import CONSUMERS, Siem
-from exporter.siem.delivery import Delivery, Origin, Pace, TimeField, delivery_of
+from exporter.siem.delivery import TimeField
 from exporter.siem.packs import WRITERS, pack_of
 from exporter.siem.sections import PLACEHOLDERS, Section
+from tests.siem.deliveries import (
+    AZURE,
+    DESTINATIONS,
+    ELSEWHERE,
+    GCS,
+    HEC,
+    KEY,
+    MAPPINGS,
+    S3,
+    delivery,
+    files,
+)
 from tests.siem.readers import conf_of
-
-S3 = {"type": "s3", "bucket": "acme-audit", "prefix": "vendor", "region": "eu-central-1"}
-KEY = "arn:aws:kms:eu-central-1:111122223333:key/0d9f"
-GCS = {"type": "gcs", "bucket": "acme-audit", "prefix": "vendor"}
-AZURE = {"type": "azure", "account_url": "https://acme.blob.core.windows.net", "container": "audit"}
-HEC = {"type": "splunk_hec", "url": "https://splunk.example:8088", "index": "audit", "acknowledge": True}
-ELSEWHERE = {"type": "s3", "bucket": "b", "endpoint_url": "https://minio.example", "is_aws": False}
-DIRECTORY = {"type": "directory", "path": "/out"}
-DESTINATIONS: list[dict[str, Any]] = [S3, GCS, AZURE, HEC, ELSEWHERE, DIRECTORY]
-TIME_MS = ["column", "created_at", "epoch_ms"]
-MAPPINGS: dict[str, Any] = {
-    "standard": flat_mapping({"Date": ("instant", "created_at"), "Action ID": ("string", None)}),
-    "ocsf": {
-        "line": "json",
-        "nulls": "omit",
-        "fields": [
-            "match",
-            ["column", "action", "text"],
-            [
-                ["*login*", ["object", [["time", TIME_MS], ["class_uid", ["const", "3002"]]]]],
-                ["*", ["object", [["actor", ["object", [["user", ["column", "email", "text"]]]]]]]],
-            ],
-        ],
-    },
-    "leef": {"line": "leef", "nulls": "keep", "fields": ["object", [["devTime", TIME_MS]]]},
-    "native": None,
-}  # fmt: skip
-
-
-def delivery(
-    destination: dict[str, Any], form: str = "standard", archive: str = "gzip", **names: str
-) -> Delivery:
-    rendering = Rendering(form, MAPPINGS[form], archive=EVENTS if destination is HEC else archive)
-    export, account = names.get("export", "acme"), names.get("account", "acme")
-    return delivery_of(export, account, destination, rendering, Origin("created_at", ["id", "created_at"]))
 
 
 def valid(section: Section) -> None:
@@ -73,10 +49,6 @@ def valid(section: Section) -> None:
             assert all(shlex.split(line)[0] == "gcloud" for line in section.text.splitlines())
         case "text":
             assert section.text.strip()
-
-
-def files(name: Siem, found: Delivery) -> dict[str, Any]:
-    return {one.file: one.text for one in pack_of(name, found).sections}
 
 
 def test_every_consumer_is_named_by_the_type_and_has_a_pack() -> None:
@@ -155,18 +127,19 @@ def test_the_bucket_tells_of_this_exports_objects_and_the_reader_may_read_no_oth
     }
     if name != "datadog":
         queue = json.loads(texts["queue-policy.json"])["Statement"][0]
-        assert queue["Resource"] == rule["QueueArn"] == "arn:aws:sqs:eu-central-1:<AWS ACCOUNT ID>:audit-acme"
+        arn = f"arn:aws:sqs:eu-central-1:<AWS ACCOUNT ID>:audit-acme-{name}"
+        assert queue["Resource"] == rule["QueueArn"] == arn
         assert queue["Condition"]["ArnEquals"] == {"aws:SourceArn": "arn:aws:s3:::acme-audit"}
 
 
 def test_characters_that_mean_more_elsewhere_stay_themselves() -> None:
-    """In the filter of S3 they are as in a URL, in a policy they are no wildcards."""
-    texts = files("elastic", delivery(S3 | {"prefix": "a b/*"}))
+    """In the filter of S3 a space is `+` and the rest as in a URL, in a policy they are no wildcards."""
+    texts = files("elastic", delivery(S3 | {"prefix": "a b+ü/*"}))
     (rule,) = json.loads(texts["bucket-notification.json"])["QueueConfigurations"]
     folder = rule["Filter"]["Key"]["FilterRules"][0]["Value"]
-    assert folder == "a%20b/*/audit/acme/"
+    assert folder == "a+b%2B%C3%BC/*/audit/acme/"
     assert json.loads(texts["reader-policy.json"])["Statement"][0]["Resource"].endswith(
-        "/a b/${*}/audit/acme/*"
+        "/a b+ü/${*}/audit/acme/*"
     )
 
 
@@ -194,6 +167,7 @@ def test_sentinels_rule_takes_the_records_own_time_and_types() -> None:
         "time": "long",
         "class_uid": "long",
         "actor": "dynamic",
+        "bad_record": "dynamic",
     }
     (flow,) = rule["dataFlows"]
     assert flow["streams"] == [stream]
@@ -206,7 +180,7 @@ def test_a_column_that_azure_has_for_itself_gets_another_name() -> None:
     flow = json.loads(texts["data-collection-rule.json"])["properties"]["dataFlows"][0]
     assert flow["transformKql"].endswith('| project-rename record_id = ["id"]')
     columns = json.loads(texts["table.json"])["properties"]["schema"]["columns"]
-    assert [one["name"] for one in columns] == ["TimeGenerated", "record_id", "created_at"]
+    assert [one["name"] for one in columns] == ["TimeGenerated", "record_id", "created_at", "bad_record"]
 
 
 def test_event_grid_tells_of_this_exports_blobs() -> None:
@@ -228,11 +202,19 @@ def test_a_feed_of_secops_never_deletes_what_it_read() -> None:
 
 
 def test_elastic_polls_a_store_that_is_not_amazons() -> None:
-    pack = pack_of("elastic", delivery(ELSEWHERE))
+    """With keys of that store, which may list the export's folder."""
+    pack = pack_of("elastic", delivery(ELSEWHERE | {"kms_key": "key", "path_style": True}))
     (source,) = yaml.safe_load(pack.sections[0].text)["filebeat.inputs"]
     assert (source["non_aws_bucket_name"], source["endpoint"]) == ("b", "https://minio.example")
+    assert source["path_style"] is True
+    assert {"ACCESS KEY ID", "SECRET ACCESS KEY"} <= set(pack.placeholders)
     assert "queue_url" not in source
     assert not pack.cautions
+    (read, lists) = json.loads(pack.sections[-1].text)["Statement"]
+    assert (read["Action"], lists["Action"]) == ("s3:GetObject", "s3:ListBucket")
+    assert lists["Resource"] == "arn:aws:s3:::b"
+    assert lists["Condition"] == {"StringLike": {"s3:prefix": "audit/acme/*"}}
+    assert "path_style" not in files("elastic", delivery(ELSEWHERE))["filebeat.yml"]
 
 
 def test_events_need_no_bucket_and_the_token_is_never_in_a_configuration() -> None:
@@ -240,5 +222,5 @@ def test_events_need_no_bucket_and_the_token_is_never_in_a_configuration() -> No
     assert set(texts) == {"inputs.conf", "props.conf", "audit-exporter.yaml"}
     (export,) = yaml.safe_load(texts["audit-exporter.yaml"])["exports"]
     assert export["destination"]["token"] == {"file": "<FILE WITH THE TOKEN>"}
-    token = conf_of(texts["inputs.conf"])["http://audit-acme"]
+    token = conf_of(texts["inputs.conf"])["http://audit-acme-splunk-hec"]
     assert (token["index"], token["useACK"], token["token"]) == ("audit", "1", "<HEC TOKEN>")
