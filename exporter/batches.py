@@ -1,18 +1,22 @@
 """Writes a package of events: one file of lines, and the cuts between the batches that go out one by one.
 
-A batch ends between different keys wherever it can, because only there progress can be kept. It must not
-know what an event is, or where it goes.
+A batch ends between different keys wherever it can, because only there progress can be kept. For one that
+is taken in part alone, the key of each line lies in a second file beside the first. It must not know what an
+event is, or where it goes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from typing import TYPE_CHECKING, Protocol, Self
+from io import FileIO
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from exporter.model import Batch, Content
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from exporter.model import Key
@@ -45,8 +49,7 @@ class LineFile:
         self._finished = False
         self._sha256 = hashlib.sha256()
         self._size_bytes = 0
-        # One that nobody else may read, and without a buffer: whoever writes has a block of lines in hand.
-        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
+        self._file = _new_file(path)
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +73,71 @@ class LineFile:
         self._finished = True
         sha256, size_bytes = self._sha256.hexdigest(), self._size_bytes
         return Content(self._count, late, bad, size_bytes, sha256, size_bytes, sha256)
+
+
+class KeyFile:
+    """The keys of a file of lines, beside it in the making.
+
+    Leaving the context by an error removes it. Everything raises OSError when it cannot be written.
+    """
+
+    def __init__(self, lines: Path) -> None:
+        self._path = _keys_of(lines)
+        self._file = _new_file(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        self._file.close()
+        if failure is not None:
+            self._path.unlink(missing_ok=True)
+
+    def add(self, records: Keyed) -> None:
+        """Those of some more lines."""
+        rest = memoryview(json.dumps([records.key(index) for index in range(len(records))]).encode() + b"\n")
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+
+def last_cut(lines: Path, first: int, end: int) -> tuple[int, Key] | None:
+    """Where progress can be kept among the lines from ``first`` to ``end``: behind the last one of a key.
+
+    Answers how many lines are in front of that place, and the key; None if one key goes on all the way.
+    Raises OSError and ValueError if the keys are not there any more.
+    """
+    found: tuple[int, Key] | None = None
+    before: Key | None = None
+    count = 0
+    for key in _read_keys(lines):
+        if before is not None and count > first and key != before:
+            found = count, before
+        if count == end:
+            return found
+        before, count = key, count + 1
+    if count != end:
+        raise ValueError(f"there are {count} keys, and not {end}")
+    return found if before is None or end == first else (end, before)
+
+
+def _read_keys(lines: Path) -> Iterator[Key]:
+    with _keys_of(lines).open("rb") as file:
+        for some in file:
+            yield from map(_key, json.loads(some))
+
+
+def _key(pair: list[Any]) -> Key:
+    time, identifier = pair
+    return time, identifier
+
+
+def _keys_of(lines: Path) -> Path:
+    return lines.with_name(f"{lines.name}.keys")
+
+
+def _new_file(path: Path) -> FileIO:
+    """One that nobody else may read, and without a buffer: whoever writes has a block of lines in hand."""
+    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w")
 
 
 class Cuts:

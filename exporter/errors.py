@@ -123,7 +123,14 @@ class WorkspaceError(ExportError):
 
 
 class DeliveryError(ExporterError):
-    """One attempt at a delivery did not succeed."""
+    """One attempt at a delivery did not succeed.
+
+    ``wait_s`` is how long the destination asks to be left alone, in seconds; 0 where it asks for nothing.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", fix: str = "", wait_s: float = 0.0) -> None:
+        super().__init__(message, hint=hint, fix=fix)
+        self.wait_s = wait_s
 
 
 class ObjectExists(DeliveryError):

@@ -220,6 +220,14 @@ class Journal(Protocol):
         """
         ...
 
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        """The first ``count`` events of this batch are in, but for those that were refused, by their place.
+
+        Called at most once and last of all, for the first batch that was not accepted, when an error ends
+        the delivery within it: so much need not be sent again. Raises what `accepted` does, but Interrupted.
+        """
+        ...
+
 
 class Destination(Protocol):
     """Where packages go."""

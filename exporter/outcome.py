@@ -88,13 +88,15 @@ class Total:
 class Report:
     """What one run did. ``error`` is what stopped it as a whole; ``unfinished`` had no time left.
 
-    It grows with the number of exports; ``lines`` has every object, if that was asked for.
+    ``elsewhere``: whose events another process delivers meanwhile. It grows with the number of exports;
+    ``lines`` has every object, if that was asked for.
     """
 
     delivered: dict[str, Total] = field(default_factory=dict)
     lines: list[ObjectLine] = field(default_factory=list)
     failing: dict[str, Trouble] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)
     error: Trouble | None = None
 
     @property

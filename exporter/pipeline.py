@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 FIRST_RETRY: Final = timedelta(seconds=60)
+LONGEST_WISH_S: Final = 3600.0  # of a destination, to be left alone
 CONFLICTS: Final = 10
 READINGS: Final = 3
 FIRST_PAUSE_S: Final = 0.5
@@ -333,7 +334,7 @@ class Pipeline:
                 self._ledger.interrupted(plan, attempt)
                 return Held(error, self._clock())
             except DeliveryError as error:
-                retry_at = self._retry_at(ready.job)
+                retry_at = self._retry_at(ready.job, error.wait_s)
                 failure = Failure(error.message, error.hint, self._clock())
                 self._ledger.answer(plan, attempt, _outcome_of(error), failure, retry_at)
                 return Held(error, retry_at)
@@ -354,11 +355,12 @@ class Pipeline:
         journal.close()
         return receipt
 
-    def _retry_at(self, job: Job) -> datetime:
-        """Twice as long after each try in a row, up to the length of a window."""
+    def _retry_at(self, job: Job, wait_s: float) -> datetime:
+        """Twice as long after each try in a row, up to a window's length; longer if that was asked for."""
         standing = self._ledger.standing(job.name)
         tries = standing.export.tries if standing else 0
-        return self._clock() + min(job.every, FIRST_RETRY * (1 << min(tries, 16)))
+        wished = timedelta(seconds=min(wait_s, LONGEST_WISH_S))
+        return self._clock() + max(wished, min(job.every, FIRST_RETRY * (1 << min(tries, 16))))
 
 
 def _outcome_of(error: DeliveryError) -> Outcome:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 import orjson
 
 from exporter.archive import ArchiveWriter, TooLargeForZip
-from exporter.batches import Cuts, LineFile
+from exporter.batches import Cuts, KeyFile, LineFile
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
 
@@ -132,6 +132,8 @@ class _Files:
         self._both = ExitStack()
         self._both.push(self.bad)
         self._both.push(self._archive)
+        with self._written():
+            self._keys = self._both.enter_context(KeyFile(self.path)) if rendering.is_events else None
 
     def __enter__(self) -> Self:
         return self
@@ -152,6 +154,8 @@ class _Files:
         if self._cuts:
             self._cuts.add(lines, records)
         with self._written():
+            if self._keys:
+                self._keys.add(records)
             self._archive.write(lines, len(records))
             for record in bad:
                 self.bad.add(record)

@@ -16,7 +16,7 @@ from exporter.model import Package
 from exporter.workspace import discard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from exporter.ledger.requests import Requests
@@ -118,6 +118,16 @@ class _ResendJournal:
         again = {kept.number: reasons[_line(kept.record)] for kept in tried if _line(kept.record) in reasons}
         if len(again) < len(refused):  # it cannot be told which: all of them stay
             again = {kept.number: kept.record.reason for kept in tried}
+        self._mark(tried, again)
+
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        """The first events of this batch are in, but for those that were refused again."""
+        self._account.require_next(batch)
+        tried = self._rest[:count]
+        again = {kept.number: refused[place].reason for place, kept in enumerate(tried) if place in refused}
+        self._mark(tried, again)
+
+    def _mark(self, tried: Sequence[Kept], again: Mapping[int, str]) -> None:
         self._requests.resent(self._export, tried, again)
         self._came.sent += len(tried) - len(again)
         self._came.refused += len(again)

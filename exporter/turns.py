@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from exporter.errors import (
     Conflict,
     Defect,
+    DeliveryError,
     ExporterError,
     ExportError,
     Interrupted,
@@ -272,6 +273,7 @@ class Turns:
             self._means.observer.delivered(job, answer)
             self._places.wait(job)
         elif future.exception() is None and ready.plan.rendering.is_events:
+            self._report.elsewhere.add(job.name)
             self._put_off.append(job)  # another process sends them, and every try would double a batch
         elif future.exception() is None:
             self._places.wait(job)  # another process was first
@@ -285,8 +287,10 @@ class Turns:
         self._hung += hung
         self._places.failed(job, hung=hung)
         self._report.failing[job.name] = Trouble.of(held.error)
-        # Where it hung until the time was up, it is not asked again in this run, which would take as long.
-        if nobody_answered and not hung and tries < len(RETRIES_S):
+        wished_s = held.error.wait_s if isinstance(held.error, DeliveryError) else 0.0
+        # Where it hung until the time was up, it is not asked again in this run, which would take as long;
+        # nor where it asks to be left alone for longer.
+        if nobody_answered and not hung and tries < len(RETRIES_S) and wished_s <= RETRIES_S[tries]:
             self._tries[job.name] = tries + 1
             self._later.append((time.monotonic() + RETRIES_S[tries], job))
         else:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.batches import Cuts, LineFile
+from exporter.batches import Cuts, KeyFile, LineFile, last_cut
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from exporter.model import Batch, Key
 
 
@@ -128,3 +129,57 @@ def test_a_file_that_was_not_finished_is_removed(tmp_path: Path) -> None:
         assert path.read_bytes() == b"a\n"
         raise OSError
     assert not path.exists()
+
+
+@settings(deadline=None, max_examples=200)
+@given(blocks(), st.data())
+def test_progress_can_be_kept_behind_the_last_key_that_is_over(
+    found: list[Records], data: st.DataObject
+) -> None:
+    """Between any two lines: as far as keys are different there, and no further."""
+    keys = [records.key(index) for records in found for index in range(len(records))]
+    first = data.draw(st.integers(0, len(keys)))
+    end = data.draw(st.integers(first, len(keys)))
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / "events"
+        with KeyFile(lines) as file:
+            for records in found:
+                file.add(records)
+        cut = last_cut(lines, first, end)
+    places = [at for at in range(first + 1, end + 1) if at == len(keys) or keys[at] != keys[at - 1]]
+    assert cut == ((places[-1], keys[places[-1] - 1]) if places else None)
+
+
+@pytest.mark.parametrize(
+    "key", [(None, 1), (1.5, "\udcff"), (10**30, 10**30), ("2026", "\u2028\n")], ids=repr
+)
+def test_a_key_comes_back_as_it_was(tmp_path: Path, key: Key) -> None:
+    """Whatever a source makes keys of."""
+
+    class One:
+        def __len__(self) -> int:
+            return 1
+
+        def key(self, index: int) -> Key:
+            assert index == 0
+            return key
+
+    with KeyFile(tmp_path / "events") as file:
+        file.add(One())
+    assert last_cut(tmp_path / "events", 0, 1) == (1, key)
+
+
+def test_keys_that_are_not_all_there_are_not_guessed(tmp_path: Path) -> None:
+    """A file that lost its end leads to no progress."""
+    with KeyFile(tmp_path / "events") as file:
+        file.add(Records((b"a\n",) * 2, (1, 2)))
+    with pytest.raises(ValueError, match="2 keys"):
+        last_cut(tmp_path / "events", 0, 3)
+
+
+def test_keys_of_a_file_that_was_not_finished_are_removed(tmp_path: Path) -> None:
+    """As the lines are."""
+    with suppress(OSError), KeyFile(tmp_path / "events"):
+        assert list(tmp_path.iterdir())
+        raise OSError
+    assert list(tmp_path.iterdir()) == []

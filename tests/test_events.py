@@ -348,13 +348,56 @@ def test_a_run_leaves_events_to_the_process_that_sends_them(stand: Stand) -> Non
 
 def test_a_second_export_of_the_same_events_is_told_so(stand: Stand) -> None:
     """In words of events, and with what could tell the two apart: there are no objects and no prefix."""
-    with pytest.raises(NameTaken, match="would deliver the same events as export 'acme'") as taken:
+    with pytest.raises(NameTaken, match="might deliver the same events as export 'acme'") as taken:
         stand.pipeline.begin(replace(stand.job, name="again"))
     assert "sourcetype" in taken.value.hint
     other = MemoryEvents("memory://other")
     stand.pipeline.begin(replace(stand.job, name="again", claim=other.claim("acme")))
-    with pytest.raises(NameTaken, match="would deliver the same events as export 'acme'"):
+    with pytest.raises(NameTaken, match="might deliver the same events as export 'acme'"):
         stand.pipeline.begin(replace(stand.job, name="again"))
+
+
+# --- batches of which the beginning is in -------------------------------------------------------------
+
+
+def test_the_beginning_of_a_batch_comes_once_however_often_the_rest_fails(stand: Stand) -> None:
+    """Its progress and its refused events are in the ledger, and the next try begins behind them."""
+    stand.insert(4)
+    stand.poison = {"1"}
+    stand.job = replace(stand.job, rendering=replace(stand.job.rendering, batch_bytes=10_000))
+    stand.destination._taken = lambda batch: batch.count - 1
+    stand.faults = [Fault.REFUSED]
+    assert isinstance(stand.once(), Held)
+    assert (stand.plan.sent, stand.plan.refused) == (2, 1)
+    for fault in (Fault.LOST_REQUEST, Fault.REFUSED):
+        stand.faults = [fault]
+        assert isinstance(stand.once(), Held)
+        assert stand.batches == [["2", "3"]]
+    assert isinstance(stand.once(), Delivered)
+    assert stand.ids == Counter("234")
+    assert resend(stand.requests, stand.job, stand.workspace).refused == 1
+
+
+# --- a destination that asks to be left alone ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wish_s", "left_s"), [(0.0, 1), (120.0, 120), (1e9, 3600)])
+def test_a_destination_is_left_alone_for_as_long_as_it_asks(stand: Stand, wish_s: float, left_s: int) -> None:
+    """Longer than the back-off of a short window, and for an hour at most."""
+    stand.job = replace(stand.job, every=timedelta(seconds=1))
+    stand.insert(1)
+    asked: list[int] = []
+
+    def busy(_package: Package, batch: Batch) -> None:
+        asked.append(batch.count)
+        raise OutcomeUnknown("busy", wait_s=wish_s)
+
+    stand.destination._faults = busy
+    stand.run(insist=False)
+    standing = stand.ledger.standing("acme")
+    assert standing is not None
+    assert standing.export.blocked_until == stand.clock() + timedelta(seconds=left_s)
+    assert len(asked) == (3 if wish_s == 0 else 1)
 
 
 # --- wrong settings ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.batches import KeyFile
 from exporter.errors import Conflict, Defect, Interrupted, OutcomeUnknown, Refused
 from exporter.journal import PlanJournal
 from exporter.ledger.memory import MemoryStorage
@@ -15,7 +16,9 @@ from tests.contracts.ledger import NAME, STORE, Subject
 from tests.contracts.ledger_events import last_of, planned, poison, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from exporter.model import Key
 
 KEYS = [("2026-11-19 01:00:00.000000", number) for number in range(4)]
 
@@ -151,6 +154,119 @@ def test_refused_events_within_a_key_count_before_they_are_kept(subject: Subject
     told.accepted(within, refused)
     with pytest.raises(Refused):
         told.accepted(batch(1), [poison()])
+    assert stored(subject) == plan
+
+
+# --- the beginning of a batch -----------------------------------------------------------------------
+
+
+class Keys:
+    """Lines of which nothing but their keys matters."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def key(self, index: int) -> Key:
+        return KEYS[self._numbers[index]]
+
+
+def of_numbers(folder: Path, plan: Plan, numbers: Sequence[int], *counts: int) -> Package:
+    """A file of lines with these keys, in batches of so many."""
+    path = folder / "events"
+    with KeyFile(path) as file:
+        file.add(Keys(numbers))
+    ends = [sum(counts[: index + 1]) for index in range(len(counts))]
+    last = [
+        None if end < len(numbers) and numbers[end] == numbers[end - 1] else KEYS[numbers[end - 1]]
+        for end in ends
+    ]
+    made = [Batch(10 * at, 10, *of) for at, of in enumerate(zip(counts, last, strict=True))]
+    return Package(path, "", plan.content, "", batches=tuple(made))
+
+
+def told_of(subject: Subject, plan: Plan, package: Package) -> PlanJournal:
+    return PlanJournal(subject.ledger, plan, package, lambda _: None, lambda: False)
+
+
+def test_the_beginning_of_a_batch_is_kept_with_its_refused_events(
+    subject: Subject, plan: Plan, tmp_path: Path
+) -> None:
+    """So that it is not sent again, however often the rest fails."""
+    package = of_numbers(tmp_path, plan, [0, 1, 2, 3], 1, 3)
+    told = told_of(subject, plan, package)
+    told.accepted(package.batches[0])
+    told.partly(package.batches[1], 2, {0: poison("1"), 2: poison("3")})
+    assert (stored(subject).reached, stored(subject).sent, stored(subject).refused) == (KEYS[2], 2, 1)
+    assert subject.requests.bad_records(NAME, 1) == [poison("1")]
+
+
+def test_the_beginning_of_a_key_is_not_kept(subject: Subject, plan: Plan, tmp_path: Path) -> None:
+    """What is in of it goes out again: behind it progress has no place."""
+    package = of_numbers(tmp_path, plan, [0, 1, 1, 1], 4)
+    told_of(subject, plan, package).partly(package.batches[0], 3, {2: poison()})
+    assert (stored(subject).reached, stored(subject).sent, stored(subject).refused) == (KEYS[0], 1, 0)
+
+
+def test_nothing_is_kept_where_one_key_goes_on(subject: Subject, plan: Plan, tmp_path: Path) -> None:
+    """Through the end of a batch and on."""
+    package = of_numbers(tmp_path, plan, [0, 0, 0, 1], 2, 2)
+    told = told_of(subject, plan, package)
+    told.accepted(package.batches[0], [poison()])
+    told.partly(package.batches[1], 0, {})
+    assert stored(subject) == plan
+
+
+def test_a_batch_that_ended_within_a_key_is_kept_with_the_beginning_of_the_next(
+    subject: Subject, plan: Plan, tmp_path: Path
+) -> None:
+    """What waited for a place is there by then."""
+    package = of_numbers(tmp_path, plan, [0, 0, 0, 1], 2, 2)
+    told = told_of(subject, plan, package)
+    told.accepted(package.batches[0], [poison()])
+    told.partly(package.batches[1], 1, {})
+    assert (stored(subject).reached, stored(subject).sent, stored(subject).refused) == (KEYS[0], 2, 1)
+
+
+def test_the_beginning_is_kept_as_far_as_the_quarantine_has_room(
+    subject: Subject, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In front of the one refused event too many."""
+    monkeypatch.setattr("exporter.journal.QUARANTINE_RECORDS", 1)
+    package = of_numbers(tmp_path, plan, [0, 1, 2, 3], 4)
+    told = told_of(subject, plan, package)
+    refused = {1: poison("1"), 3: poison("3")}
+    with pytest.raises(Refused):
+        told.accepted(package.batches[0], [*refused.values()])
+    told.partly(package.batches[0], 4, refused)
+    assert (stored(subject).reached, stored(subject).sent, stored(subject).refused) == (KEYS[2], 2, 1)
+
+
+def test_the_beginning_of_another_batch_is_a_defect(subject: Subject, plan: Plan, tmp_path: Path) -> None:
+    """Of the one in turn alone it is known what is in front of it."""
+    package = of_numbers(tmp_path, plan, [0, 1, 2, 3], 2, 2)
+    with pytest.raises(Defect):
+        told_of(subject, plan, package).partly(package.batches[1], 1, {})
+    assert stored(subject) == plan
+
+
+def test_the_second_of_two_processes_keeps_no_beginning(subject: Subject, plan: Plan, tmp_path: Path) -> None:
+    """The other one has moved on."""
+    package = of_numbers(tmp_path, plan, [0, 1, 2, 3], 2, 2)
+    told_of(subject, plan, package).accepted(package.batches[0])
+    with pytest.raises(Conflict):
+        told_of(subject, plan, package).partly(package.batches[0], 1, {})
+    assert (stored(subject).reached, stored(subject).sent) == (KEYS[1], 2)
+
+
+def test_keys_that_have_gone_are_said_to_be_gone(subject: Subject, plan: Plan, tmp_path: Path) -> None:
+    """No progress is made up."""
+    package = of_numbers(tmp_path, plan, [0, 1], 2)
+    (tmp_path / "events.keys").unlink()
+    with pytest.raises(OutcomeUnknown, match="keys"):
+        told_of(subject, plan, package).partly(package.batches[0], 1, {})
     assert stored(subject) == plan
 
 

@@ -12,6 +12,7 @@ from exporter.notation.strict import Strict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
     from exporter.interfaces import Destination
     from exporter.model import Json
@@ -34,6 +35,14 @@ class EventSettings(Strict, ABC):
 
         A key whose value is None is the format's to fill, and left out if it does not.
         """
+
+    def as_delivered(self, envelope: Mapping[str, Json], by_record: frozenset[str]) -> Self:
+        """These settings with what a format's envelope says of every event, for a kind that proves it.
+
+        ``by_record`` are the envelope's keys whose value each record has for itself.
+        """
+        del envelope, by_record
+        return self
 
     @abstractmethod
     def open(self, guard: Guard) -> Destination:

@@ -30,7 +30,8 @@ class MemoryEvents:
     """Batches in the order in which they came. Safe to use from several threads.
 
     ``faults`` says what goes wrong with a batch. A ``DELAYED`` one arrives at once, and only its answer
-    is lost: a batch in flight is not told from one that is in. ``refuses`` says which events are poison.
+    is lost: a batch in flight is not told from one that is in. Of one that would not come at all, so many
+    events as ``taken`` says come first. ``refuses`` says which events are poison.
     """
 
     prefix = ""
@@ -40,11 +41,13 @@ class MemoryEvents:
         name: str = "memory://events",
         faults: Callable[[Package, Batch], Fault | None] = lambda _package, _batch: None,
         refuses: Callable[[bytes], bool] = lambda _line: False,
+        taken: Callable[[Batch], int] = lambda _batch: 0,
     ) -> None:
         self.store = self.endpoint = name
         self.received: list[Received] = []
         self._faults = faults
         self._refuses = refuses
+        self._taken = taken
 
     def claim(self, account: str) -> str:
         """The account's own place."""
@@ -56,7 +59,7 @@ class MemoryEvents:
             for batch in package.batches:
                 file.seek(batch.offset)
                 lines = file.read(batch.size_bytes).splitlines()
-                self._take(package, batch, lines)
+                self._take(package, batch, lines, journal)
                 journal(batch.size_bytes)
                 journal.accepted(batch, [_poison(line) for line in lines if self._refuses(line)])
         return Receipt(self.store)
@@ -65,17 +68,25 @@ class MemoryEvents:
         """It is always there."""
         return [Finding(self.store, Level.OK, "takes events")]
 
-    def _take(self, package: Package, batch: Batch, lines: list[bytes]) -> None:
+    def _take(self, package: Package, batch: Batch, lines: list[bytes], journal: Journal) -> None:
         fault = self._faults(package, batch)
+        if fault in (Fault.NOT_SENT, Fault.REFUSED, Fault.LOST_REQUEST) and (count := self._taken(batch)):
+            self._receive(package, lines[:count])
+            journal(0)
+            refused = {place: _poison(line) for place, line in enumerate(lines) if self._refuses(line)}
+            journal.partly(batch, count, refused)
         if fault is Fault.NOT_SENT:
             raise NotSent("the destination cannot be reached", hint="a fault on demand")
         if fault is Fault.REFUSED:
             raise Refused("the destination refused the batch", hint="a fault on demand")
         if fault is not Fault.LOST_REQUEST:
-            good = tuple(line for line in lines if not self._refuses(line))
-            self.received.append(Received(good, package.metadata))
+            self._receive(package, lines)
         if fault is not None:
             raise OutcomeUnknown("the answer was lost", hint="a fault on demand")
+
+    def _receive(self, package: Package, lines: list[bytes]) -> None:
+        good = tuple(line for line in lines if not self._refuses(line))
+        self.received.append(Received(good, package.metadata))
 
 
 def _poison(line: bytes) -> BadRecord:

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.formats.conversions import TIMES, converted_text, text_of
 from exporter.formats.patterns import pattern_of
+from exporter.notation.wording import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.formats.language import Language
     from exporter.model import Json
+    from exporter.notation.yaml_lines import Loc
 
 Tree = Any  # an expression, or a part of one: lists in lists
 NOTHING: Final = ["const", "null"]
@@ -106,6 +108,37 @@ class Binder:
         text = text_of(key[1].encode())
         fitting = (branch for pattern, branch in branches if pattern_of(pattern).fullmatch(text))
         return self.expression(next(fitting, NOTHING))
+
+
+def fields_with(mapping: Any, column: str) -> list[str]:  # noqa: ANN401 - a bound mapping
+    """Where a bound format asks for a column, each place by its keys: `fields.actor.user.email`."""
+    shared = mapping.get("shared") or []
+    envelope = mapping.get("envelope") or []
+    roots: list[tuple[Loc, Tree]] = [
+        (("header", index), tree) for index, tree in enumerate(mapping.get("header") or [])
+    ]
+    roots += [(("fields",), mapping["fields"]), *((("envelope", name), tree) for name, tree in envelope)]
+    places = (place for loc, tree in roots for place in _places(tree, column, loc, shared))
+    return list(dict.fromkeys(map(dotted, places)))
+
+
+def _places(tree: Tree, column: str, loc: Loc, shared: Sequence[Tree]) -> Iterator[Loc]:
+    kind, *rest = tree
+    inside: list[tuple[Loc, Tree]] = []
+    if kind == "column" and rest[0] == column:
+        yield loc
+    elif kind == "object":
+        inside = [((*loc, name), item) for name, item in rest[0]]
+    elif kind == "list":
+        inside = [((*loc, index), item) for index, item in enumerate(rest[0])]
+    elif kind == "first":
+        inside = [(loc, item) for item in rest[0]]
+    elif kind == "match":
+        inside = [(loc, rest[0]), *((loc, branch) for _, branch in rest[1])]
+    elif kind == "shared":
+        inside = [(loc, shared[rest[0]])]
+    for place, item in inside:
+        yield from _places(item, column, place, shared)
 
 
 class _Shared:

@@ -36,9 +36,11 @@ HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
 ENVELOPE: Final = ("host", "source", "sourcetype", "index")
 """What of an envelope is a format's to fill."""
 
-_KEYS: Final = ("about", "line", "nulls", "parameters", "envelope", "header", "fields")
+_KEYS: Final = ("about", "line", "nulls", "unfilled", "parameters", "envelope", "header", "fields")
 _OPERATORS: Final = ("$match", "$first", "$const")
 _SPECIAL: Final = {"sequence": "the number of the delivery", "all": "every column", "event": "the record"}
+_TRUTHS: Final = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
+_NUMBER: Final = re.compile(r"[+-]?[0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
 _PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY_OF_TEXT: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -54,6 +56,10 @@ class Language:
     envelope: Mapping[str, list[Json]]
     header: Sequence[list[Json]]
     fields: list[Json]
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of parameters that name them, all the values that they may have."""
+    unfilled: str = "column"
+    """What a role is that `source.columns` does not fill: a column of that name, or nothing."""
 
 
 @dataclass(slots=True)
@@ -91,6 +97,8 @@ class _Reader:
         name, *conversions = (part.strip() for part in text.split("|"))
         if not name:
             return self.wrong(loc, "has no name; write a role or a column, or = before a text")
+        if not conversions and (meant := _meant_otherwise(name)):
+            return self.wrong(loc, f"{shown(name)} would be a column of this name; write {meant}")
         for conversion in conversions:
             self._known(loc, "conversion", conversion, CONVERSIONS)
         return self._special(name[1:], conversions, loc) if name[0] == "$" else ["column", name, *conversions]
@@ -147,6 +155,14 @@ class _Reader:
         others = ", ".join(known) or "none"
         meant = did_you_mean(near(word, known)) or f"there are {others}"
         return self.wrong(loc, f"{shown(word)} is no {what}; {meant}")
+
+
+def _meant_otherwise(name: str) -> str:
+    """What to write in place of a name that is hardly meant as one; a column is meant by `NAME | json`."""
+    if _NUMBER.fullmatch(name):
+        return f"={name} for the text itself; a number here has 18 digits or fewer, and no exponent"
+    truth = _TRUTHS.get(name.lower())
+    return f"{truth} for the JSON, or ={name} for the text itself" if truth else ""
 
 
 def _broken(value: object, loc: Loc) -> Iterable[tuple[Loc, Broken]]:
@@ -214,6 +230,8 @@ class _Parts:
             envelope=self._envelope(),
             header=self._header(line),
             fields=self._fields(line),
+            unfilled=self._choice("unfilled", ("column", "nothing")),
+            choices={name: value for name, value in self._offered() if isinstance(value, list)},
         )
 
     def _choice(self, key: str, choices: Iterable[str]) -> str:
@@ -245,14 +263,24 @@ class _Parts:
         self.reader.wrong((key,), sentence)
         return {}
 
+    def _offered(self) -> Iterable[tuple[str, object]]:
+        """What may be chosen of each parameter: one text by default, or a list of which the first is it."""
+        offered = self._content.get("parameters")
+        return offered.items() if isinstance(offered, dict) else ()
+
     def _parameters(self) -> dict[str, str]:
         found = {}
-        for name, value in self._mapping("parameters").items():
+        self._mapping("parameters")  # says so if it is none
+        for name, value in self._offered():
             loc = ("parameters", name)
             if isinstance(value, Broken):
                 self.reader.wrong(loc, value.sentence)
             elif not _PARAMETER.fullmatch(name) or name in _SPECIAL:
                 self.reader.wrong(loc, f"{key_shown(name)} cannot be a parameter's name; choose another word")
+            elif isinstance(value, list):
+                if not value or not all(isinstance(one, str) for one in value):
+                    self.reader.wrong(loc, "must list texts, of which the first is the default")
+                found[name] = str(next(iter(value), ""))
             elif not isinstance(value, str):
                 self.reader.wrong(loc, must_be("text", value))
             else:
@@ -285,6 +313,8 @@ class _Parts:
         if not isinstance(fields, dict) and fields != "$all":
             broken = fields.sentence if isinstance(fields, Broken) else must_be("a mapping or $all", fields)
             return self.reader.wrong(("fields",), broken)
+        if not fields:
+            return self.reader.wrong(("fields",), "is empty, and would leave nothing of a record")
         tree = self.reader.expression(fields, ("fields",))
         sentence = "a JSON object" if line == "json" else "flat: names, and one value each"
         _check_records(

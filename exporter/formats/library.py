@@ -71,11 +71,25 @@ def bind(
             )
     if choice.name == NATIVE and envelope is None:
         return NATIVE, None
+    _check_choices(choice, language)
     parameters = {**language.parameters, **choice.with_}
+    if language.unfilled == "column":
+        roles = {role: column for role, column in roles.items() if column is not None}
     around = None if envelope is None else json.dumps(envelope)
     file = preset_file(choice.name) if choice.name else choice.file or Path()
     version = None if choice.name else _version_of(file)
     return name_of(choice), _bound(file, version, tuple(parameters.items()), tuple(roles.items()), around)
+
+
+def _check_choices(choice: FormatChoice, language: Language) -> None:
+    """Raises ConfigError for a value that the format does not know of a parameter that names its choices."""
+    for name, value in choice.with_.items():
+        known = language.choices.get(name, (value,))
+        if value not in known:
+            raise ConfigError(
+                f"format.with.{name}: format '{name_of(choice)}' does not know {shown(value)}",
+                hint=did_you_mean(near(value, known)) or f"there are {', '.join(known)}",
+            )
 
 
 def body_of(mapping: Any, body: str) -> str:  # noqa: ANN401 - a bound mapping
@@ -94,7 +108,7 @@ def _version_of(file: Path) -> tuple[int, int] | None:
     """What changes with a file; a file that is not there is for the reader to report."""
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size
 

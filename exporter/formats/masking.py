@@ -10,44 +10,14 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from exporter.formats.secret_forms import MASK, is_secret_name, mask_json, mask_text, quoted
+from exporter.formats.secret_forms import mask_json, mask_text, quoted
+from exporter.formats.secret_names import MASK, Kind, is_secret, kind_of
 from exporter.formats.selection import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from exporter.interfaces import Column
-
-
-_ENDS: Final = (
-    *("token", "secret", "password", "passwd", "passphrase", "authorization", "sig", "signature"),
-    *("[iets]key", "[iets][_-]key"),  # of an api, private, account or access key
-)
-"""What the names of secrets end in. Each ending has one length, as looking back needs it."""
-
-_LAST: Final = "[aikorsuAIKORSU][eiorswEIORSW][degntyDEGNTY]"
-"""Their last three letters; most names end otherwise."""
-
-_NAMED: Final = "kKsSzZ"
-"""One of these is in the name of every secret."""
-
-
-def _behind(*endings: str) -> str:
-    """Right behind one of these."""
-    return "|".join(f"(?<={ending})" for ending in endings)
-
-
-def _behind_name(after: str) -> str:
-    """Right behind the name of a secret and what comes after it."""
-    return f"(?<={_LAST}{after})(?:{_behind(*(f'(?i:{end}){after}' for end in _ENDS))})"
-
-
-_QUOTED: Final = _behind_name("[\"']:")
-_BACKSLASHED: Final = "|".join(  # JSON in a text, in JSON in a text, and so on
-    (*(_behind_name(rf"\\{{{depth}}}[\"']:") for depth in range(1, 8)), r"(?<=\\{8}[\"']:)")
-)
-_HEADER: Final = r"(?i:ation)\\*[\"']?(?:\s|\\+[nrt])*[:=]"
-_UNUSUAL: Final = rf"(?<=\\.:)(?:(?<=[nrt]:)|{_BACKSLASHED})|(?<=[\"' nrt] :)"  # with white space, too
 
 
 class _Sign(NamedTuple):
@@ -72,17 +42,65 @@ def _sign(pattern: str, byte: str, *others: str) -> _Sign:
     return _Sign(byte.encode(), tuple(some.encode() for some in others), re.compile(pattern.encode()))
 
 
+def _behind(*endings: str) -> str:
+    """Right behind one of these."""
+    return "|".join(f"(?<={ending})" for ending in endings)
+
+
+_ENDS: Final = (
+    *("token", "secret", "password", "passwd", "passphrase", "pwd", "sig", "signature"),
+    *("authorization", "cookie", "[iegnrst]key", "[iegnrst][_-]key"),  # of an api, an account and so on
+)
+"""What the names of secrets end in. Each ending has one length, as looking back needs it."""
+
+_LAST: Final = "[aikoprsuAIKOPRSU][eiorswEIORSW][degntyDEGNTY]"
+"""Their last three letters; most names end otherwise."""
+
+_NAMED: Final = "kKsSzZwW"
+"""One of these is in the name of every secret."""
+
+
+def _behind_name(after: str) -> str:
+    """Right behind the name of a secret and what comes after it."""
+    return f"(?<={_LAST}{after})(?:{_behind(*(f'(?i:{end}){after}' for end in _ENDS))})"
+
+
+def _behind_any_name(mark: str) -> str:
+    """Right behind a name, in quotes of whatever depth or none, and this mark; or white space before it."""
+    backslashed = (
+        *(_behind_name(rf"\\{{{depth}}}[\"']{mark}") for depth in range(1, 8)),
+        rf"(?<=\\{{8}}[\"']{mark})",  # JSON in a text, in JSON in a text, and so on
+    )
+    unusual = rf"(?<=\\.{mark})(?:(?<=[nrt]{mark})|{'|'.join(backslashed)})|(?<=[\"' nrtdegyDEGNTY] {mark})"
+    quoted_name = _behind_name(rf"[\"']{mark}")
+    return f"{_behind_name(mark)}|{quoted_name}|{unusual}"
+
+
+_WITH_HYPHEN: Final = (
+    "gl(?:rt|dt)-",
+    "gl(?:pat|ptt|cbt)-",
+    "xox[abeoprs]-",
+    "xapp-",
+    "sk-",
+    "pypi-",
+    "GOCSPX-",
+)
+_WITH_LINE: Final = (
+    *("gh[pousr]_", "github_pat_", "[sr]k_(?:live|test)_", "npm_", "whsec_", "hf_", "shp(?:at|ca|pa|ss)_"),
+    "do[opr]_v1_",
+)
 _SIGNS: Final = (
-    _sign(f"_(?:{_behind('gh[pousr]_', 'github_pat_', '[sr]k_live_', 'npm_')})", "_", "hkm"),
-    _sign(f"-(?:(?<=[tkabeoprs]-)(?:{_behind('glpat-', 'xox[abeoprs]-', 'sk-')})|(?=BEGIN ))", "-", "lxkB"),
+    _sign(f"_(?<=[acefmoprstu1]_)(?:{_behind(*_WITH_LINE)})", "_", "hkmd"),
+    _sign(f"-(?:(?<=[abeikoprstX]-)(?:{_behind(*_WITH_HYPHEN)})|(?=BEGIN ))", "-", "lxkpGB"),
     _sign("I(?:(?<=A[KS]I)A|(?<=AI)za)", "I", "A", "KSz"),
     _sign("J(?<=eyJ)", "J", "y", "."),
     _sign(r"G(?<=SG)\.", "G", "S", "."),
+    _sign(r"y(?=a29\.)", "y", "9", "."),
+    _sign(r"v(?<=hv)s\.", "v", "h", "."),
     _sign("earer ", " ", "bB", "r"),
-    *(_sign(f"{letter}(?<=(?i:authori){letter}){_HEADER}", letter, ":=") for letter in "zZ"),
-    _sign(f"={_behind_name('=')}", "=", _NAMED),
-    _sign(f":(?:{_QUOTED}|{_UNUSUAL})", ":", _NAMED, "\"'"),
     _sign(r"/(?<=[:\\]/)\\*/[^\s\"'@/]*@", "@", "/", ":"),  # the password of a URL
+    _sign(r"k(?=\.com\\*/)(?<=hooks\.slack)", "k", "/"),
+    *(_sign(f"{mark}(?:{_behind_any_name(mark)})", mark, _NAMED) for mark in ":="),
     _sign("\t", "\t"),  # which may stand before a colon, as a space does
     _sign("\r", "\r"),
     # A character that is spelt out, so that no other sign is to be seen.
@@ -100,7 +118,7 @@ class MaskedColumn:
         self, column: Column, name: str, id_of: Callable[[int], str], note: Callable[[list[int]], None]
     ) -> None:
         self._column = column
-        self._is_secret = is_secret_name(name)
+        self._kind = kind_of(name)
         self._id_of = id_of
         self._note = note
 
@@ -125,8 +143,8 @@ class MaskedColumn:
         return self._masked(self._column.strings())
 
     def _masked(self, fragments: Sequence[bytes]) -> Sequence[bytes]:
-        suspects = range(len(fragments)) if self._is_secret else suspicious(fragments)
-        changed = {index: masked(fragments[index], is_secret=self._is_secret) for index in suspects}
+        suspects = range(len(fragments)) if self._kind else suspicious(fragments)
+        changed = {index: masked(fragments[index], self._kind) for index in suspects}
         changed = {
             index: new for index, new in changed.items() if self._is_to_change(index, fragments[index], new)
         }
@@ -152,16 +170,25 @@ def suspicious(fragments: Sequence[bytes]) -> list[int]:
     return list(indexes)
 
 
-def masked(fragment: bytes, *, is_secret: bool = False) -> bytes:
-    """A JSON value without the secrets in it; a text or a number that is one itself becomes `[masked]`."""
-    if is_secret and fragment != b'""' and fragment[:1] in b'"-0123456789':
-        return quoted(MASK)
+def masked(fragment: bytes, kind: Kind | None = None) -> bytes:
+    """A JSON value without the secrets in it; ``kind`` is what its column's name says of it.
+
+    A text or a number that is one itself becomes `[masked]`; a list or an object keeps its form.
+    """
     if fragment[:1] != b'"':
-        text = fragment.decode(errors="surrogateescape")
-        return mask_json(text).encode(errors="surrogateescape")
+        return _masked_json(fragment, is_all=kind is Kind.PLAIN)
     text = text_of(fragment)
+    if kind and is_secret(text, kind):
+        return quoted(MASK)
     changed = mask_text(text)
+    if kind and is_secret(changed, kind):  # now that a secret in it has gone
+        return quoted(MASK)
     return fragment if changed == text else quoted(changed)
+
+
+def _masked_json(fragment: bytes, *, is_all: bool) -> bytes:
+    text = fragment.decode(errors="surrogateescape")
+    return mask_json(text, is_all=is_all).encode(errors="surrogateescape")
 
 
 def _plain(fragment: bytes) -> str:

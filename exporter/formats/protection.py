@@ -61,8 +61,9 @@ def require_key(rendering: Rendering, occasion: Occasion) -> None:
         return
     if occasion.key is None or not hmac.compare_digest(key_id(occasion.key), rendering.key_id):
         raise ExportError(
-            f"its open plan has pseudonyms of another key (id {rendering.key_id}) than protect.key now gives",
-            hint="put the earlier key back until this is delivered, then change it",
+            f"its plan has pseudonyms of another key (id {rendering.key_id}) than protect.key now gives",
+            hint="put the earlier key back until this is delivered, then change it; if it is lost,"
+            " `audit-exporter resume EXPORT` has an open plan made anew, unless it may have landed already",
         )
 
 
@@ -379,9 +380,12 @@ class _Lookups:
         return tree
 
     def inside(self, tree: Any) -> Any:  # noqa: ANN401 - trees
-        """What a lookup decides by: every column as it is."""
+        """What a lookup decides by: every column as it is.
+
+        But whether something is an address is asked of what goes out, which stands in a field for one.
+        """
         match tree:
-            case ["column", str(name), *conversions] if name in self._hidden:
+            case ["column", str(name), *conversions] if name in self._hidden and "ip" not in conversions:
                 return ["column", ORIGINAL + name, *conversions]
             case ["shared", int(index)]:
                 return self.inside(self._shared[index])

@@ -1,21 +1,28 @@
 """API keys, tokens and passwords in known forms and places, and `[masked]` in place of them.
 
 It knows texts and JSON alone. It must not touch what only sounds like one (`the token was revoked`), and
-masking twice is masking once.
+masking twice is masking once. No text takes longer than its length says: a form that has to be looked at as a
+whole is found as a whole, and judged then.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from exporter.columns import ValueColumn
+from exporter.formats.secret_names import ENDINGS, MASK, Kind, is_secret, kind_of
+from exporter.formats.secret_places import without_named
 
-MASK: Final = "[masked]"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 _SHORTEST = len('"sig=x"')
+_PASSES = 16  # each may uncover what stood behind a secret; who builds more of them means no good
 
 _PRIVATE_KEY = "[A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
 _TOKENS: Final = re.compile(
@@ -26,60 +33,69 @@ _TOKENS: Final = re.compile(
         for form in (
             "gh[pousr]_[A-Za-z0-9]{20,}",
             "github_pat_[A-Za-z0-9_]{20,}",
-            "glpat-[A-Za-z0-9_.-]{16,}",
-            "xox[abeoprs]-[A-Za-z0-9-]{10,}",
-            "sk_live_[A-Za-z0-9]{10,}",
-            "rk_live_[A-Za-z0-9]{10,}",
+            "gl(?:pat|rt|dt|ptt|cbt)-[A-Za-z0-9_.-]{16,}",
+            "xapp-[0-9]-[A-Za-z0-9-]{10,}",
+            "sk_(?:live|test)_[A-Za-z0-9]{10,}",
+            "rk_(?:live|test)_[A-Za-z0-9]{10,}",
+            "whsec_[A-Za-z0-9+/=_-]{16,}",
             "npm_[A-Za-z0-9]{30,}",
+            "hf_[A-Za-z0-9]{30,}",
+            "shp(?:at|ca|pa|ss)_[A-Za-z0-9]{20,}",
+            "do[opr]_v1_[A-Za-z0-9]{20,}",
             "AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])",
             r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
-            "sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}",
-            r"eyJ[A-Za-z0-9_-]{5,}\.eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*",
+            r"ya29\.[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]++)*+",
+            r"hvs\.[A-Za-z0-9_-]{20,}",
         )
     )
     + f"|-----BEGIN {_PRIVATE_KEY}(?:.*?-----END {_PRIVATE_KEY}|.*)",
     re.DOTALL,
 )
+_BEGINNINGS: Final = ("_", "-", "AIza", "SG.", "ya29.", "hvs.")
 _AWS_IDS: Final = re.compile(r"A(?<![A-Za-z0-9].)[KS]IA[A-Z0-9]{12}([A-Z0-9]{4})(?![A-Za-z0-9])")
-# What `masking` looks for is ASCII, and so is all that is found here: no dotless i, no Kelvin sign for a k.
-_SPACE = r"[ \t\r\n]*"
-_SCHEMES = "(?:bearer|basic|splunk|token|apikey|api-key|digest|negotiate|aws4-hmac-sha256)"
-_AUTHORIZATION: Final = re.compile(
-    rf"(authorization[\"']?{_SPACE}[:=]{_SPACE}[\"']?{_SCHEMES}\s+)(?!\[masked\])[^\s\"'\\,;<>]+",
-    re.IGNORECASE | re.ASCII,
-)
 _BEARER: Final = re.compile(r"(\b[Bb]earer )(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{20,}=*")
-_URL_PASSWORD: Final = re.compile(r"(:(?:\\*/){2}[^\s/:@\"'<>]*:)(?!\[masked\]@)[^\s/@\"'<>]+(?=@)")
+_URL_PASSWORD: Final = re.compile(r"(:(?:\\*+/){2}[^\s/:@\"'<>]*+:)(?!\[masked\]@)[^\s/@\"'<>]++(?=@)")
+_WEBHOOK: Final = re.compile(r"(hooks\.slack\.com(?:\\*+/)[a-z]++(?:\\*+/))[A-Za-z0-9_+/\\-]{16,}")
 
-_TOKEN_OF = "access|refresh|id|auth|api|bearer|session|security|oauth|personal[_-]?access"  # noqa: S105 - names of tokens, none of which is one
-_KEY_OF = "api|secret|access|secret[_-]?access|private|account|shared[_-]?access"
-_NAMES = (
-    f"(?:x[_-]?)?(?:(?:{_TOKEN_OF})[_-]?)?token",
-    f"(?:[a-z0-9]+[_-])*(?:password|passwd|passphrase|client[_-]?secret|(?:{_KEY_OF})[_-]?key)",
-    "secret|authorization|sig|signature|x-(?:amz|goog)-(?:signature|security-token)",
+_DIGIT: Final = re.compile("[0-9]")
+_RANDOM: Final = re.compile("(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{10,}")
+_MIXED: Final = re.compile("(?=[^0-9]*[0-9])(?=[^A-Z]*[A-Z])(?=[^a-z]*[a-z])")
+_PARTS_OF_JWE: Final = 5
+_LONG_PART: Final = 16
+
+
+def _is_random(run: str) -> bool:
+    """Whether a part between its hyphens is what no word is."""
+    return any(map(_RANDOM.fullmatch, re.split("[_-]", run)))
+
+
+def _is_web_token(run: str) -> bool:
+    """A JWT, of which the first two parts are JSON in base64, or a JWE, of which the first of five is."""
+    first, second, *others = [*run.split("."), ""]
+    if len(first) >= len("eyJ_____") <= len(second) and second.startswith("eyJ"):
+        return True
+    return len(others) == _PARTS_OF_JWE - 1 and len(first) >= _LONG_PART
+
+
+_JUDGED: Final[tuple[tuple[str, re.Pattern[str], Callable[[str], object]], ...]] = tuple(
+    (beginning, re.compile(f"{form[0]}(?<![A-Za-z0-9].){form[1:]}"), is_one)
+    for beginning, form, is_one in (
+        ("xox", "xox[abeoprs]-[A-Za-z0-9-]{10,}", _DIGIT.search),
+        ("sk-", "sk-[A-Za-z0-9_-]{20,}", _is_random),
+        ("pypi-", "pypi-[A-Za-z0-9_-]{16,}", _MIXED.match),
+        ("GOCSPX-", "GOCSPX-[A-Za-z0-9_-]{20,}", _MIXED.match),
+        ("eyJ", r"eyJ[A-Za-z0-9_-]*+(?:\.{1,2}[A-Za-z0-9_-]++)*+", _is_web_token),
+    )
 )
-_NAME = rf"(?:{'|'.join(_NAMES)})"
-_IS_NAME: Final = re.compile(_NAME, re.IGNORECASE | re.ASCII)
-_NO_SECRETS = r"(?:\[masked\]|true|false|null|none)"
-_PARAMETER: Final = re.compile(
-    rf"((?<![A-Za-z0-9_-]){_NAME}=)(?!{_NO_SECRETS}(?![^\s&\"'\\<>;,)\]}}]))(?!{_SCHEMES}\s)"
-    rf"[^\s&\"'\\<>;,)\]}}]+",
-    re.IGNORECASE | re.ASCII,
-)
-_MEMBER: Final = re.compile(
-    rf"([\"']{_NAME}(\\*[\"']){_SPACE}:{_SPACE}\2)(?!(?:\[masked\])?\2)(.*?)(?<!\\)(?=\2)",
-    re.IGNORECASE | re.ASCII | re.DOTALL,
-)
-_HINTS: Final = ("token", "secret", "passw", "passphrase", "key", "authorization", "sig")
+"""Runs of characters of which not every one is a secret, found whole."""
 
 _STRING = r'"(?:[^"\\]++|\\.)*+"'
-_PIECE: Final = re.compile(rf"({_STRING})(\s*:\s*)({_STRING}|-?[0-9][0-9.eE+-]*)?|({_STRING})", re.DOTALL)
+_PIECE: Final = re.compile(rf"({_STRING})(?:(\s*+:\s*+)({_STRING}|-?[0-9][0-9.eE+-]*+)?+)?+", re.DOTALL)
 """What is looked at of JSON: a name with its string or number, or a string without a name."""
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether what has this name is a secret, whatever it looks like."""
-    return _IS_NAME.fullmatch(name) is not None
+_OPENING: Final = re.compile(rf"({_STRING})(\s*+:\s*+(?=[\[{{]))?+", re.DOTALL)
+_TOKEN: Final = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+_LEAF: Final = re.compile(rf"({_STRING})(\s*+:)?+|-?[0-9][0-9.eE+-]*+", re.DOTALL)
+_IS_OPENED: Final = re.compile(rf"(?:{'|'.join(ENDINGS)})\"\s*+:\s*+[\[{{]", re.IGNORECASE | re.ASCII)
 
 
 def mask_text(text: str) -> str:
@@ -87,53 +103,101 @@ def mask_text(text: str) -> str:
     if text.lstrip()[:1] in ("{", "[") and _is_json(text):
         return mask_json(text)
     # A secret that is gone may have stood in front of another, and kept it from being seen.
-    while (masked := _masked_once(text)) != text:
+    for _ in range(_PASSES):
+        masked = _masked_once(text)
+        if masked == text:
+            return text
         text = masked
-    return text
+    return MASK
+
+
+def _judged(is_one: Callable[[str], object], found: re.Match[str]) -> str:
+    return MASK if is_one(found[0]) else found[0]
 
 
 def _masked_once(text: str) -> str:
     if ":" in text or "=" in text:
-        text = _without_named(text)
-    if "@" in text:
-        text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
+        text = _without_places(text)
     if "earer " in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
     if "IA" in text:
         text = _AWS_IDS.sub(rf"{MASK}\1", text)
-    if "_" in text or "-" in text or "AIza" in text or "SG." in text or "eyJ" in text:
+    for beginning, form, is_one in _JUDGED:
+        if beginning in text:
+            text = form.sub(partial(_judged, is_one), text)
+    if any(beginning in text for beginning in _BEGINNINGS):
         text = _TOKENS.sub(MASK, text)
     return text
 
 
-def _without_named(text: str) -> str:
-    """A text without the secrets that have a name."""
+def _without_places(text: str) -> str:
+    """A text without the secrets that stand where one does."""
     plain = text.lower()
-    if not any(hint in plain for hint in _HINTS):
-        return text
-    if ":" in text:
-        text = _MEMBER.sub(rf"\1{MASK}", text)
-    if "authorization" in plain:
-        text = _AUTHORIZATION.sub(rf"\1{MASK}", text)
-    if "=" in text:
-        text = _PARAMETER.sub(rf"\1{MASK}", text)
+    if any(ending in plain for ending in ENDINGS):
+        text = without_named(text)
+    if "@" in text:
+        text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
+    if "hooks.slack.com" in text:
+        text = _WEBHOOK.sub(rf"\1{MASK}", text)
     return text
 
 
-def mask_json(text: str) -> str:
-    """JSON without the secrets in it: in its strings' texts, and in members whose name says it."""
-    return _PIECE.sub(_masked_piece, text)
+def mask_json(text: str, *, is_all: bool = False) -> str:
+    """JSON without the secrets in it: in its strings' texts, and in members whose name says it.
+
+    ``is_all``: it belongs to such a name, and every text and number in it is a secret.
+    """
+    if is_all:
+        return _LEAF.sub(_masked_leaf, text)
+    pieces: list[str] = []
+    done = 0
+    for start, end in _held_by_secrets(text):
+        pieces += [_PIECE.sub(_masked_piece, text[done:start]), _LEAF.sub(_masked_leaf, text[start:end])]
+        done = end
+    return "".join([*pieces, _PIECE.sub(_masked_piece, text[done:])])
+
+
+def _held_by_secrets(text: str) -> Iterator[tuple[int, int]]:
+    """Where lists and objects are whose name says that they hold secrets."""
+    if "\\u" not in text and _IS_OPENED.search(text) is None:
+        return
+    end = 0
+    for found in _OPENING.finditer(text):
+        if found[2] and found.start() >= end and kind_of(_text_of(found[1])) is Kind.PLAIN:
+            end = _closed(text, found.end())
+            yield found.end(), end
+
+
+def _closed(text: str, start: int) -> int:
+    """Where what is opened here is closed."""
+    depth = 0
+    for found in _TOKEN.finditer(text, start):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+        if depth == 0:
+            return found.end()
+    return len(text)
+
+
+def _masked_leaf(found: re.Match[str]) -> str:
+    """A text or a number that is a secret for what it stands in; names are names there, too."""
+    text, colon = found.groups()
+    if colon:
+        return f"{_masked_string(text)}{colon}"
+    return f'"{MASK}"' if text is None or is_secret(_text_of(text), Kind.PLAIN) else text
 
 
 def _masked_piece(found: re.Match[str]) -> str:
-    name, colon, value, alone = found.groups()
-    if alone:
-        return _masked_string(alone)
-    if value and value != '""' and is_secret_name(_text_of(name)):
+    name, colon, value = found.groups()
+    if not value:
+        return f"{_masked_string(name)}{colon or ''}"
+    kind = kind_of(_text_of(name))
+    if kind and (is_secret(_text_of(value), kind) if value[0] == '"' else kind is Kind.PLAIN):
         value = f'"{MASK}"'
-    elif value and value[0] == '"':
+    elif value[0] == '"':
         value = _masked_string(value)
-    return f"{_masked_string(name)}{colon}{value or ''}"
+        if kind and is_secret(_text_of(value), kind):  # now that a secret in it has gone
+            value = f'"{MASK}"'
+    return f"{_masked_string(name)}{colon}{value}"
 
 
 def _masked_string(literal: str) -> str:

@@ -44,8 +44,10 @@ def _by_name(value: object) -> object:
         known = get_args(Preset)
         if value not in known:
             near = difflib.get_close_matches(value[:80].lower(), known, n=1)
-            meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}, and files"
-            message = f"{shown(value)} is no format; {meant}"
+            if not near:  # not shown: it may be a secret in a wrong place
+                message = f"is no format; there are {', '.join(known)}, and files"
+                raise ValueError(message)
+            message = f"{shown(value)} is no format; did you mean '{near[0]}'?"
             raise ValueError(message)
         return {"name": value}
     if not isinstance(value, dict | FormatChoice):

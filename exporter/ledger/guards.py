@@ -29,11 +29,11 @@ def refuse_taken(rows: Rows, name: str, claim: str, *, is_events: bool = False) 
     holder = rows.export_by_claim(claim)
     if holder is None or holder.name == name:
         return
-    what, another = "write the same object names", "prefix"
+    what, another = "would write the same object names", "prefix"
     if is_events:
-        what, another = "deliver the same events", "index, source or sourcetype"
+        what, another = "might deliver the same events", "index, source or sourcetype"
     raise NameTaken(
-        f"export '{name}' would {what} as export '{holder.name}': {claim}",
+        f"export '{name}' {what} as export '{holder.name}': {claim}",
         hint=f"give one of them another {another}, or rename the old one: audit-exporter rename "
         f"{shlex.quote(holder.name)} {shlex.quote(name)}",
     )

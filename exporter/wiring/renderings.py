@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.destinations.events import EventSettings
 from exporter.errors import ConfigError
 from exporter.formats import compile_format, library
+from exporter.formats.binding import fields_with
 from exporter.formats.protection import account_key, bind_protection, key_id
 from exporter.formats.selection import bind_filter
 from exporter.model import EVENTS, Rendering
@@ -47,6 +48,10 @@ def reads(export: ExportSettings, role: str) -> bool:
     return role in library.roles_in(export.format)
 
 
+NAMED: Final = 3
+"""As many fields of a format are named that ask for what is not there."""
+
+
 def correction(rendering: Rendering, missing: Collection[str]) -> str:
     """What to do about columns that an export asks for and the source does not have."""
     chosen: Any = rendering.chosen or {"where": [], "fields": []}
@@ -59,7 +64,16 @@ def correction(rendering: Rendering, missing: Collection[str]) -> str:
     by_settings = {name for setting in wrong for name in asking[setting]}
     if set(missing) <= by_settings:
         return f"correct {' and '.join(wrong)} of the export, or source.columns"
-    return " or ".join(["correct source.columns", *wrong]) + ", or choose another format"
+    places = [place for name in missing for place in _places(rendering, name)]
+    if not places:
+        return " or ".join(["correct source.columns", *wrong]) + ", or choose another format"
+    fields = ", ".join(places[:NAMED]) + (" …" if len(places) > NAMED else "")
+    settings = " or ".join(["source.columns", *wrong])
+    return f"correct {settings}, or {fields} of format {rendering.format} (=text is the text itself)"
+
+
+def _places(rendering: Rendering, column: str) -> list[str]:
+    return [] if rendering.mapping is None else fields_with(rendering.mapping, column)
 
 
 def key_of(export: ExportSettings) -> Callable[[], bytes] | None:

@@ -145,7 +145,7 @@ def test_check_says_that_the_source_is_another_one(vendor: Vendor) -> None:
 def test_check_warns_of_a_format_that_cannot_tell_first_logins(vendor: Vendor, tmp_path: Path) -> None:
     """Once for all exports of a format, one's own as well; not where there is a column, or a derived one."""
     mine = tmp_path / "mine.yaml"
-    mine.write_text("fields: {is_first: first_login}\n", encoding="utf-8")
+    mine.write_text("unfilled: nothing\nfields: {is_first: first_login}\n", encoding="utf-8")
     for number in range(5):
         vendor.export("acme", name=f"auth0-{number}", format="auth0", destination=folder(f"a{number}"))
     vendor.export("acme", name="mine", format=str(mine), destination=folder("m"))

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.commands.manage import _resent
+from exporter.errors import NotSent
+from exporter.resending import Resent
 from tests.kit.command_line import START, Vendor
 from tests.kit.hec_server import hec_server, says
 
@@ -66,7 +69,7 @@ def test_a_refused_event_is_listed_and_sent_again(vendor: Vendor, hec: Hec) -> N
 
     again = vendor("resend", "--export", "acme")
     assert again.status == 10
-    assert "1 were refused again" in again.out.replace("\n", " ")
+    assert "1 event of acme was refused again; see it with" in again.out.replace("\n", " ")
     assert "audit-exporter ledger bad-records --export acme" in again.out.replace("\n", " ")
 
     hec.max_bytes = None
@@ -116,7 +119,8 @@ def test_a_collector_that_takes_nothing_leaves_the_quarantine_as_it_was(vendor: 
     answer = json.loads(failed.out)
     assert (failed.status, answer["sent"], answer["refused"]) == (10, 0, 0)
     assert answer["error"]
-    assert vendor("resend", "--export", "acme").status == 10
+    plain = vendor("resend", "--export", "acme")
+    assert (plain.status, plain.out) == (10, "")  # the error says it all
     assert len(lines(vendor("ledger", "bad-records", "--export", "acme"))) == 1
 
 
@@ -127,3 +131,19 @@ def test_a_resend_of_what_has_no_events_says_so(vendor: Vendor, export: str, sai
     answer = vendor("resend", "--export", export)
     assert answer.status == 2
     assert said in answer.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("came", "said"),
+    [
+        (Resent(), "Nothing of acme waits to be sent again."),
+        (Resent(1), "1 refused event of acme is in now."),
+        (Resent(2), "2 refused events of acme are in now."),
+        (Resent(1, 2), "1 refused event of acme is in now. 2 events were refused again; see them with: "),
+        (Resent(0, 1), "1 event of acme was refused again; see it with: "),
+        (Resent(failure=NotSent("no")), ""),
+    ],
+)
+def test_a_resend_says_what_came_of_it(came: Resent, said: str) -> None:
+    assert _resent("acme", came).startswith(said)
+    assert bool(_resent("acme", came)) == bool(said)

@@ -156,6 +156,9 @@ class _Deaf:
     def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
         """A batch."""
 
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        """A part of one."""
+
 
 def progress_forgotten() -> None:
     """A delivery begins again from its window's start."""

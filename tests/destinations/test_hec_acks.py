@@ -301,7 +301,7 @@ def test_a_failure_to_send_does_not_forget_what_is_acknowledged(to: Acknowledged
 @pytest.mark.parametrize("code", [24, 25])
 def test_nearly_full_is_a_promise_as_well(to: Acknowledged, code: int) -> None:
     if code == 25:
-        to.hec.most_acks = 8
+        to.hec.most_acks = 5
     else:
         to.hec.most_queued = 8
         to.hold(lambda _pauses: to.hec.flush())

@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from exporter.errors import DeliveryError, OutcomeUnknown, Refused
 from tests.kit.hec_events import TEXTS
 from tests.kit.hec_http import Early, html
+from tests.kit.hec_indexers import Verdict
 from tests.kit.hec_sending import Records, Sending, event, id_of, package_of, poison, sending
 from tests.kit.hec_server import LOGIN_PAGE, says
 from tests.kit.proxy import CUT_BEFORE_BODY, LOSE_ANSWER, LOSE_REQUEST
 from tests.kit.servers import new_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.kit.hec_indexers import Token
     from tests.kit.proxy import Fault
 
 
@@ -95,15 +97,35 @@ def test_a_number_that_is_none_of_the_batch_s_is_not_believed(
     assert to.journal.refused_ids == [id_of(place)]
 
 
-def test_the_number_of_a_wrong_index_is_not_believed_and_no_event_is_given_up(to: Sending) -> None:
-    """It is one too high, and the trouble is the index: the events are good."""
+WRONG: dict[str, Callable[[int], object]] = {
+    "as measured": lambda number: number,
+    "exact": lambda number: number - 1,
+    "none": lambda _number: None,
+    "out of range": lambda _number: 99,
+}
+
+
+@pytest.mark.parametrize("number", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("place", [0, 1, 3, 7])
+def test_what_is_in_front_of_a_wrong_index_is_in_for_good_and_no_event_is_given_up(
+    to: Sending, place: int, number: Callable[[int], object]
+) -> None:
+    """The trouble is the index: the events are good. Whatever its number, the second try doubles nothing."""
     to.token = to.hec.new_token("audit")
-    error = to.failure([event(0, index="audit"), event(1, index="other"), event(2, index="audit")])
+    to.hec.number_as = number
+    batch = [event(one, index="other" if one == place else "audit") for one in range(8)]
+    error = to.failure(batch)
     assert type(error) is Refused
     assert "index" in error.hint
-    assert to.journal.batches == []
     assert to.journal.refused == []
-    assert len(to.hec.seen) == 1
+    assert to.journal.batches == []
+    assert to.journal.part == (None if place == 0 else (package_of(to.folder, batch).batches[0], place))
+    assert set(to.indexed("audit")) == set(range(place))
+    before = to.indexed("audit")
+    assert type(to.failure(batch[place:])) is Refused
+    assert to.indexed("audit") == before
+    if number is WRONG["as measured"]:
+        assert len(before) <= 2 * place
 
 
 @pytest.mark.slow
@@ -120,12 +142,76 @@ def test_an_interruption_between_bad_events_loses_nothing(to: Sending) -> None:
     """The connection breaks in the middle of a batch that has a bad event: the batch is sent again."""
     to.hec.play(None, LOSE_ANSWER, LOSE_ANSWER, LOSE_ANSWER, LOSE_ANSWER, LOSE_ANSWER)
     batch = [event(0), poison(1), event(2)]
-    assert type(to.failure(batch)) is OutcomeUnknown
+    package = package_of(to.folder, batch, [event(3)])
+    with pytest.raises(OutcomeUnknown):
+        to.destination().deliver(package, to.journal)
     assert to.journal.batches == []
-    to.hec.play()
-    to.deliver(batch)
-    assert set(to.indexed()) == {0, 2}
+    assert to.journal.part == (package.batches[0], 2)
     assert to.journal.refused_ids == ["event-1"]
+    to.hec.play()
+    to.deliver(batch[2:])
+    assert to.indexed().count(0) == 1
+    assert set(to.indexed()) == {0, 2}
+
+
+# --- Batches of which the beginning is in ----------------------------------------------------------
+
+
+def goes_on(to: Sending, batch: list[dict[str, Any]], **settings: Any) -> list[int]:  # noqa: ANN401 - a test's
+    """Deliver what is left, three times, as a ledger with a key for each event has it; how far each came."""
+    done: list[int] = []
+    for _ in range(3):
+        to.journal.part = None
+        at = done[-1] if done else 0
+        package = package_of(to.folder, batch[at:])
+        with pytest.raises(DeliveryError):
+            to.destination(gzip=False, **settings).deliver(package, to.journal)
+        done.append(at + (to.journal.part[1] if to.journal.part else 0))
+    return done
+
+
+def busy_from(to: Sending, number: int) -> None:
+    """Whatever begins at this event or behind it finds a server that is busy."""
+    [indexer] = to.hec.indexers
+    take = indexer.take
+
+    def take_some(token: Token, channel_id: str, body: bytes) -> Verdict:
+        first = json.loads(body.partition(b"\n")[0])["fields"]["event_id"]
+        return Verdict(9) if int(first.removeprefix("event-")) >= number else take(token, channel_id, body)
+
+    indexer.take = take_some  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("acknowledge", [False, True])
+def test_while_the_rest_keeps_failing_its_head_is_sent_once(tmp_path: Path, *, acknowledge: bool) -> None:
+    """Behind a bad event; with acknowledgements the head goes a second time, once."""
+    with sending(tmp_path, acknowledged=acknowledge) as to:
+        busy_from(to, 52)
+        batch = [poison(number) if number == 51 else event(number) for number in range(100)]
+        assert goes_on(to, batch, acknowledge=acknowledge) == [52, 52, 52]
+        assert set(to.indexed()) == set(range(51))
+        assert len(to.indexed()) == 51 * (1 + acknowledge)
+        assert to.journal.refused_ids == [id_of(51)]
+
+
+def test_halves_that_are_in_are_not_sent_again(to: Sending) -> None:
+    """After a 413, and a server that is busy from the second half on."""
+    to.hec.max_bytes = 10_000
+    whole = [event(number, "a" * 1000) for number in range(16)]
+    busy_from(to, 8)
+    assert goes_on(to, whole) == [8, 8, 8]
+    assert to.indexed() == list(range(8))
+
+
+@pytest.mark.parametrize(("place", "busy"), [(3, 4), (3, 8), (9, 10), (9, 12)])
+def test_what_a_bisection_brought_in_is_not_sent_again(to: Sending, place: int, busy: int) -> None:
+    """Nobody says which event is bad; what was taken behind the one it is stays in, too."""
+    to.hec.numbered = False
+    batch = [poison(number) if number == place else event(number) for number in range(16)]
+    busy_from(to, busy)
+    assert goes_on(to, batch) == [busy] * 3
+    assert set(to.indexed()) == set(range(busy)) - {place}
+    assert to.journal.refused_ids == [id_of(place)]
 
 
 # --- Batches that are too large -------------------------------------------------------------------

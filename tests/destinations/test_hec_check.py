@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.destinations.splunk_hec.destination import SplunkHecDestination
 from exporter.model import Finding, Level
+from exporter.network.guard import Guard
 from tests.kit.hec_events import TEXTS
-from tests.kit.hec_sending import Sending, sending
+from tests.kit.hec_sending import LOOPBACK, Sending, sending
 from tests.kit.hec_server import LOGIN_PAGE, redirect, says
 from tests.kit.servers import new_certificate
 from tests.kit.sockets import closed_port
@@ -148,3 +150,35 @@ def test_a_token_and_a_setting_that_disagree_about_acknowledgement_are_found(
         found = finding(sending_to, acknowledge=acknowledge)
         assert found.level is Level.ERROR
         assert f"acknowledge: {str(not acknowledge).lower()}" in found.hint
+
+
+def test_what_a_format_says_of_all_events_is_in_the_event_of_a_check(to: Sending) -> None:
+    """The index above all: the token may write to one and not to the other."""
+    to.token = to.hec.new_token("other", default_index="other")
+    settings = to.settings().as_delivered({"index": "secure", "time": 1, "host": None}, frozenset())
+    [found] = SplunkHecDestination(settings, Guard(LOOPBACK)).check()
+    assert found.level is Level.ERROR
+    assert "Incorrect index" in found.message
+    assert to.settings().as_delivered({"index": "other"}, frozenset()) == to.settings(index="other")
+
+
+def test_an_index_of_each_record_is_said_to_be_unproved(to: Sending) -> None:
+    settings = to.settings().as_delivered({}, frozenset({"index", "time"}))
+    [found] = SplunkHecDestination(settings, Guard(LOOPBACK)).check()
+    assert found.level is Level.OK
+    assert "not proved" in found.message
+    assert settings != to.settings()
+    assert settings.batch_bytes == to.settings().batch_bytes
+
+
+def test_a_format_that_says_nothing_changes_no_settings(to: Sending) -> None:
+    assert to.settings().as_delivered({"time": None}, frozenset({"time", "event"})) == to.settings()
+
+
+def test_the_hint_of_a_way_that_ends_early_leads_to_check_and_not_from_it(to: Sending) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    assert (
+        "audit-exporter check --export NAME"
+        in to.failure([{"fields": {"event_id": "1"}, "time": 1}], url=url).hint
+    )
+    assert "audit-exporter check" not in finding(to, url=url).hint

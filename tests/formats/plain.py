@@ -24,6 +24,7 @@ TIMES: Final = ("rfc3339", "epoch_s", "epoch_ms", "epoch")
 _TIME: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))? ?([Zz]|[+-]\d\d(?::?\d\d)?)?", re.ASCII
 )
+_EMAIL: Final = re.compile(r"[a-zA-Z0-9!#-'*-/=?^_`{|}~]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,9 @@ def _once(value: str, conversion: str) -> str:
         bare = value.strip()
         bare = bare[1:-1] if bare.startswith('"') else bare
         return bare if re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", bare, re.ASCII) else "null"
-    if conversion == "ip":
-        return value if is_text and _is_address(str(json.loads(value))) else "null"
+    if conversion in {"ip", "email"}:
+        is_one = _is_address if conversion == "ip" else _EMAIL.fullmatch
+        return value if is_text and is_one(str(json.loads(value))) else "null"
     if conversion in TIMES:
         return _of_time(_instant(str(json.loads(value))) if is_text else "null", conversion)
     bare = value if is_text else value.strip()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.settings import Columns
 from exporter.errors import ConfigError
 from exporter.formats import compile_format
-from exporter.formats.binding import Binder
+from exporter.formats.binding import Binder, fields_with
 from exporter.formats.language import read_format
 from exporter.formats.library import bind, body_of, name_of, preset_file
 from exporter.formats.patterns import pattern_of
-from exporter.formats.settings import FormatChoice
+from exporter.formats.settings import FormatChoice, Preset
 from exporter.model import Rendering
 from tests.formats.test_standard_and_native import COLUMNS, block_of
 
@@ -131,13 +132,20 @@ def test_what_has_no_value_is_left_out_where_the_format_says_so(tmp_path: Path) 
         ("abuot: x\nfields: {a: id}", "line 1: abuot: unknown key; did you mean 'about'?"),
         (
             "fields: {a: id}\nzzz: 1",
-            "line 2: zzz: unknown key; valid keys are about, line, nulls, parameters,",
+            "line 2: zzz: unknown key; valid keys are about, line, nulls, unfilled,",
         ),
         ("line: jsn\nfields: {a: id}", "line 1: line: 'jsn' is none of them; did you mean 'json'?"),
         ("nulls: 1\nfields: {a: id}", "line 1: nulls: must be 'keep' or 'omit', not a number"),
         ("about: [x]\nfields: {a: id}", "line 1: about: must be text, not a list"),
         ("about: x", "line 1: `fields` is missing"),
         ("- x", "line 1: must be a mapping, not a list"),
+        ("fields: {}", "line 1: fields: is empty, and would leave nothing of a record"),
+        ("fields: {a: yes}", "line 1: fields.a: 'yes' would be a column of this name; write true for"),
+        ("fields: {a: {b: [Off]}}", "line 1: fields.a.b[0]: 'Off' would be a column of this name; write"),
+        ("fields: {a: 1e500}", "line 1: fields.a: '1e500' would be a column of this name; write =1e500 for"),
+        ("fields: {a: 12345678901234567890123}", "line 1: fields.a: '12345678901234567890123' would be"),
+        ("parameters: {v: []}\nfields: {a: id}", "line 1: parameters.v: must list texts, of which the first"),
+        ("parameters: {v: [x, 1]}\nfields: {a: id}", "line 1: parameters.v: must list texts, of which"),
         ("fields: [x]", "line 1: fields: must be a mapping or $all, not a list"),
         ("fields: {a: id, a: time}", "line 1: fields.a: given twice, first in line 1"),
         (
@@ -234,10 +242,55 @@ def test_a_parameter_that_a_format_does_not_have_is_a_mistake(tmp_path: Path) ->
 
 
 def test_a_role_is_a_column_and_any_other_name_is_its_own(tmp_path: Path) -> None:
-    """A role that the configuration does not fill is null, and no column is read for it."""
-    text = "fields: {a: email, b: e-mail, c: device, d: [{$match: ip_address, x: target}]}"
-    mapping = bind(choice(tmp_path, text), {**COLUMNS, "device": None})[1]
-    assert compile_format(Rendering("mine", mapping)).columns == ["e-mail", "ip", "target"]
+    """So is a role that the configuration does not fill: whoever writes it has a column in mind."""
+    text = "fields: {a: email, b: e-mail, c: outcome, d: [{$match: ip_address, x: target}]}"
+    mapping = bind(choice(tmp_path, text), {**COLUMNS, "outcome": None})[1]
+    assert compile_format(Rendering("mine", mapping)).columns == ["e-mail", "ip", "outcome", "target"]
+    assert line(choice(tmp_path, "fields: {a: outcome | text}"), outcome="denied") == {"a": "denied"}
+
+
+def test_a_role_that_is_not_filled_is_null_in_the_formats_of_the_product() -> None:
+    """They serve every source, whatever it has, and so does what begins as a copy of one."""
+    for name in (one for one in get_args(Preset) if one != "native"):
+        assert read_format(preset_file(name)).unfilled == "nothing"
+        roles: dict[str, str | None] = {**dict.fromkeys(Columns.model_fields), **COLUMNS}
+        mapping = bind(FormatChoice.model_validate({"name": name}), roles)[1]
+        assert set(compile_format(Rendering(name, mapping)).columns or ()) <= set(COLUMNS.values())
+
+
+def test_the_places_that_ask_for_a_column_are_known_by_their_keys(tmp_path: Path) -> None:
+    """For whoever has to say where a name stands that the source does not have."""
+    text = """
+line: leef
+header: [=a, =b, =c, lost | text]
+fields: {a: lost, b: {$first: [id, lost]}, c: {$match: lost, x: 1}, d: {$match: id, x: lost}, e: id}
+"""
+    mapping = bind(choice(tmp_path, text), COLUMNS)[1]
+    assert fields_with(mapping, "lost") == ["header[3]", *(f"fields.{name}" for name in "abcd")]
+    text = "fields: {a: {b: [id, {c: lost}]}}\nenvelope: {host: lost | text}"
+    around = {"host": None, "event": "$event"}
+    assert fields_with(bind(choice(tmp_path, text), COLUMNS, around)[1], "lost") == [
+        "fields.a.b[1].c",
+        "envelope.host",
+    ]
+
+
+def test_a_parameter_takes_one_of_its_choices_and_no_other(tmp_path: Path) -> None:
+    """The first is the default; what the format was not written for is not stamped on its records."""
+    text = "parameters: {schema: [1.8.0, 1.9.0]}\nfields: {a: $schema}"
+    assert line(choice(tmp_path, text)) == {"a": "1.8.0"}
+    assert line(choice(tmp_path, text, schema="1.9.0")) == {"a": "1.9.0"}
+    with pytest.raises(
+        ConfigError, match=r"format\.with\.schema: format 'file:mine' does not know '2\.0\.0'"
+    ):
+        bind(choice(tmp_path, text, schema="2.0.0"), COLUMNS)
+    with pytest.raises(ConfigError, match=r"format\.with\.schema: format 'ocsf' does not know '2\.0\.0'"):
+        bind(FormatChoice.model_validate({"name": "ocsf", "with": {"schema": "2.0.0"}}), COLUMNS)
+
+
+def test_a_lookup_that_nothing_fits_leaves_a_record_empty(tmp_path: Path) -> None:
+    """Which is allowed: `filter` is there to leave records out."""
+    assert line(choice(tmp_path, "fields: {$match: action, other: {a: id}}")) == {}
 
 
 def test_a_lookup_of_a_parameter_is_decided_when_it_is_bound(tmp_path: Path) -> None:

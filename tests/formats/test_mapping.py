@@ -94,7 +94,7 @@ expressions = st.recursive(
     ),
     max_leaves=8,
 )
-records_of = objects(expressions) | lookups(expressions).flatmap(
+records_of = objects(expressions).filter(bool) | lookups(expressions).flatmap(
     lambda lookup: st.fixed_dictionaries(
         {
             "$match": st.just(lookup["$match"]),

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
 from exporter.formats import compile_format
 from exporter.formats.masking import masked, suspicious
-from exporter.formats.secret_forms import MASK, mask_text
+from exporter.formats.secret_forms import mask_text
+from exporter.formats.secret_names import MASK
 from exporter.model import Branch, Rendering, flat_mapping
 
 if TYPE_CHECKING:
@@ -38,7 +39,20 @@ TOKENS = (
     f"sk-{BODY}",
     f"sk-ant-api03-{BODY}",
     JWT,
+    f"eyJ{BODY[:30]}..{BODY[:16]}.{BODY}.{BODY[:22]}",
     KEY,
+    f"sk_test_{BODY[:24]}",
+    f"rk_test_{BODY[:24]}",
+    f"whsec_{BODY[:32]}",
+    f"pypi-AgEIcHlwaS5vcmc{BODY}",
+    f"hf_{BODY[:34]}",
+    f"GOCSPX-{BODY[:28]}",
+    f"ya29.{BODY}",
+    f"glrt-{BODY[:20]}",
+    f"xapp-1-A0123456-1234567890-{BODY}",
+    *(f"shp{kind}_{BODY[:32]}" for kind in ("at", "ca", "pa", "ss")),
+    f"dop_v1_{BODY}",
+    f"hvs.{BODY}",
 )
 PLACES = (
     *(("Authorization: Bearer {}", "Authorization: Basic {}", "-H 'authorization: Splunk {}' https://x")),
@@ -52,6 +66,16 @@ PLACES = (
     ),
     *(("postgres://ada:{}@db.example/audit", "api_key={};", "DB_PASSWORD={}")),
     *(('{{"password": "{}", "a": 1}}', 'sent {{"client_secret":"{}"}} to x', '{{\\"apiKey\\":\\"{}\\"}}')),
+    *('{{"newPassword": "{}"}}', '{{"webhook_secret": "{}"}}', "signing_secret={}", "totp_secret = {}"),
+    *(
+        "pwd={}",
+        "csrf_token={}",
+        "https://x.example/reset?reset_token={}",
+        'password="{}", ',
+        "password='{}'",
+    ),
+    *("password = {}", 'PASSWORD: "{}"', "X-API-Key: {}", "private-token: {}"),
+    *("x-auth-token: {}", "secret={}"),
     *(("{{'refresh_token': '{}'}}", '[{{"Authorization": "{}"}}]', '{{"id_token" : "{}"}}')),
 )
 ORDINARY = (
@@ -73,6 +97,17 @@ ORDINARY = (
     "password=null token=none secret=true sig=",
     "eyJ alone, SG.x.y, npm_install, ghp_short",
     "a: b, c: d; key=value; monkey=banana",
+    *("xoxo-hugs-and-kisses", "sk-learn-and-something-more-words-2", "sk-SK-slovak-locale-something-2026"),
+    *("account_key=A-17", '{"signature":"Best regards, Bob"}', "signature=valid", "secret=yes", "sig=ma"),
+    *("Authorization: Basic plan", "Authorization: token expired", "authorization=allowed"),
+    *("Authorization: granted", "X-API-Key: missing", "Cookie: accepted", "Set-Cookie: refused"),
+    *(
+        "pypi-package-name-of-some-length",
+        "password= token= x",
+        'password=""',
+        '{"password": [], "secret": {}}',
+    ),
+    *('{"secret": {"created": true, "by": null}}', "eyJohn.doe.of.acme.example", '{"cookie": "accepted"}'),
 )
 
 
@@ -125,6 +160,68 @@ def test_json_stays_json_however_deep_it_lies_in_texts(depth: int) -> None:
         found = json.loads(found["inner"])
     assert found == wanted
     assert b"1.5" in masked(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('Authorization: Digest username="ada", realm="x y", response="6629f", nc=1\nHost: x',
+         "Authorization: Digest {}\nHost: x"),
+        ("authorization: AWS4-HMAC-SHA256 Credential=AK/2026/us, SignedHeaders=a;b, Signature=fe19",
+         "authorization: AWS4-HMAC-SHA256 {}"),
+        ("Set-Cookie: sid=abc; Path=/; HttpOnly", "Set-Cookie: {}; HttpOnly"),
+        ("Cookie: a=b; c=d\nHost: x", "Cookie: {}\nHost: x"),
+        ("https://hooks.slack.com/services/T0000/B0000/abcdefgh", "https://hooks.slack.com/services/{}"),
+        ('sent {"password": ["x", {"y": [1]}], "b": [1]} to x', 'sent {"password": "{}", "b": [1]} to x'),
+        ('sent {"password": 4711, "b": 1} to x', 'sent {"password": "{}", "b": 1} to x'),
+        ('sent {"password": "never ends', 'sent {"password": "{}'),
+        ('sent {"a": "\\\\", "password": "x\\\\", "b": 1} to x',
+         'sent {"a": "\\\\", "password": "{}", "b": 1} to x'),
+    ],
+)  # fmt: skip
+def test_all_of_a_secret_is_masked_and_what_is_around_it_stays(text: str, wanted: str) -> None:
+    assert mask_text(text) == wanted.replace("{}", MASK)
+    assert suspicious([as_json(text)]) == [0]
+
+
+def test_lists_and_objects_of_a_secret_keep_their_form() -> None:
+    """Readers have a type for each field, so texts in it become others, and objects stay objects."""
+    value = {
+        "password": ["x", 5, None, True, ""],
+        "newSecret": {"old": "a", "new": {"deep": ["b"]}, "n": -1.5},
+        "a": [{"token": [["t"]]}, "kept"],
+        "secret": [],
+        "z": 1,
+    }
+    wanted = {
+        "password": [MASK, MASK, None, True, ""],
+        "newSecret": {"old": MASK, "new": {"deep": [MASK]}, "n": MASK},
+        "a": [{"token": [[MASK]]}, "kept"],
+        "secret": [],
+        "z": 1,
+    }
+    fragment = json.dumps(value).encode()
+    assert json.loads(masked(fragment)) == wanted
+    assert masked(masked(fragment)) == masked(fragment)
+    assert suspicious([fragment]) == [0]
+    assert json.loads(json.loads(masked(as_json(fragment.decode())))) == wanted
+
+
+def test_what_is_a_secret_without_the_one_in_it_is_masked_at_once() -> None:
+    fragment = json.dumps({"account_key": f"{KEY}-with-more"}).encode()
+    assert json.loads(masked(fragment)) == {"account_key": MASK}
+
+
+@pytest.mark.parametrize("fragment", [b" null ", b' {"a": 1} ', b' "x" ', b"\t5"])
+def test_space_around_json_stays_where_there_is_no_secret(fragment: bytes) -> None:
+    """What is changed is counted, and nothing is here."""
+    assert masked(fragment) == fragment
+
+
+def test_json_that_is_nested_without_end_is_masked_without_recursion() -> None:
+    deep = "[" * 50_000 + f'{{"password": ["{BODY}"]}}' + "]" * 50_000
+    assert BODY not in mask_text(deep)
+    assert BODY.encode() not in masked(deep.encode())
 
 
 # --- properties ----------------------------------------------------------------------------------------
@@ -269,6 +366,16 @@ def test_values_with_a_secret_are_counted_once_each() -> None:
     }
     assert second["Json"] == {"a": 1}
     assert third == {"Event ID": "3", "Text": f"token={MASK}", "Json": f"token={MASK}"}
+
+
+def test_a_column_of_lists_that_is_called_a_password_is_one() -> None:
+    """Arrays and documents, too."""
+    layout = Layout(NAMES, NAMES, Roles("id", "time", "account"), TextTimes(), frozenset({"password"}))
+    rows = [(1, "2026-11-19T04:00:00Z", "acme", '["hunter2", {"a": "hunter3"}]', None)]
+    form = compile_format(Rendering("native", None, mask_secrets=True))
+    lines, counts = form.encode(RowBlock(Branch.ON_TIME, layout, rows))
+    assert json.loads(lines)["password"] == [MASK, {"a": MASK}]
+    assert counts == {"secrets": 1}
 
 
 def test_a_column_that_is_called_a_password_is_one() -> None:

@@ -86,6 +86,23 @@ def test_cef_addresses_stand_in_the_field_of_their_kind(address: str) -> None:
     assert ":" in found.get("Source IPv6 Address", ":")
 
 
+@pytest.mark.parametrize("how", ["mask", "pseudonymise", "truncate"])
+@pytest.mark.parametrize("address", ["203.0.113.9", "2001:db8::1"])
+def test_protected_values_stand_in_no_field_for_something_else(how: str, address: str) -> None:
+    """The severity stays a number, an address field has an address, and no label stands there alone."""
+    row = {"ip_address": address, "severity": "7", "action": "Login"}
+    protected = {"ip_address": how, "severity": "mask"}
+    (line,) = lines_of("cef", [row], protected)
+    assert line.split("|")[6] == "7"
+    found = read_cef(line)
+    assert re.fullmatch(r"(\d+\.){3}\d+", found.get("src", "0.0.0.0"))
+    assert ("c6a2Label=" in line) == ("c6a2=" in line) == (how == "truncate" and ":" in address)
+    assert ("cs3Label=" in line) == ("cs3=" in line) == (how != "truncate")
+    _, attributes = read_leef(lines_of("leef", [row], protected)[0])
+    assert attributes["sev"] == "7"
+    assert ("src" in attributes) == (how == "truncate")
+
+
 # pycef takes no `=`, no backslash and so no escape in a header; the test below this one reads those.
 plain = texts.map(lambda text: re.sub(r"[=\\|]", "", text))
 

@@ -87,6 +87,7 @@ class Records:
     bytes_told: int = 0
     batches: list[Batch] = field(default_factory=list)
     refused: list[BadRecord] = field(default_factory=list)
+    part: tuple[Batch, int] | None = None
 
     def __call__(self, size_bytes: int, /) -> None:
         assert size_bytes >= 0
@@ -99,6 +100,12 @@ class Records:
         self.at(batch)
         self.batches.append(batch)
         self.refused.extend(refused)
+
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        assert self.part is None
+        assert 0 < count <= batch.count
+        self.part = batch, count
+        self.refused.extend(refused[place] for place in sorted(refused) if place < count)
 
     @property
     def refused_ids(self) -> list[str]:

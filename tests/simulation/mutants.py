@@ -14,6 +14,7 @@ from exporter import keys, pipeline
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.memory_events import MemoryEvents
 from exporter.errors import Conflict, DeliveryError
+from exporter.journal import PlanJournal
 from exporter.ledger import events as ledger_events
 from exporter.ledger import history, requests
 from exporter.ledger.memory import MemoryRows
@@ -274,6 +275,9 @@ class _NothingTold:
     def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
         """A batch."""
 
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        """A part of one."""
+
 
 def _told_first(_: object, self: MemoryEvents, package: Package, journal: Journal) -> Receipt:
     for batch in package.batches:
@@ -282,6 +286,12 @@ def _told_first(_: object, self: MemoryEvents, package: Package, journal: Journa
 
 
 _DELIVER = MemoryEvents.deliver
+
+
+def _all_of_it(
+    real: Callable[..., None], journal: PlanJournal, batch: Batch, _: int, refused: Mapping[int, BadRecord]
+) -> None:
+    real(journal, batch, batch.count, refused)
 
 
 def _not_compared(real: Callable[..., None], rows: MemoryRows, plan: Plan, _: object, *rest: object) -> None:
@@ -373,6 +383,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "backfill takes what live delivery has": _instead(Requests, "backfill", _backfill_sealed_now),
     "backfills may overlap": _instead(requests, "_refuse_repeats", lambda *_: None),
     "progress comes before the answer": _instead(MemoryEvents, "deliver", _told_first),
+    "a batch of which the beginning is in counts as in": _instead(PlanJournal, "partly", _all_of_it),
     "progress is not compared": _instead(ledger_events, "reach", _not_compared),
     "progress of another process is overwritten": _instead(Ledger, "_still_open", _as_it_was_read),
     "refused events are forgotten": _instead(ledger_events, "reach", _refused_forgotten),

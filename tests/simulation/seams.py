@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from exporter.destinations.memory_events import MemoryEvents
@@ -112,6 +112,11 @@ class SteppedJournal:
         """The ledger is told."""
         self._inner.accepted(batch, refused)
         self._step("next batch")
+
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        """The ledger is told of the beginning of a batch."""
+        self._inner.partly(batch, count, refused)
+        self._step("the delivery ended within a batch")
 
 
 class SteppedEvents:

@@ -96,7 +96,12 @@ class World:
         self.storage = MemoryStorage()
         self.stores = [MemoryStore(name, self._fault) for name in ("memory://one", "memory://two")]
         self.application = Application(self.source)
-        self.collector = MemoryEvents("memory://collector", lambda *_: self._fault(None), is_poison)
+        self.collector = MemoryEvents(
+            "memory://collector",
+            lambda *_: self._fault(None),
+            is_poison,
+            lambda batch: self.rng.randrange(batch.count),
+        )
         self.promises = Promises(self.stores, self.collector, self.application, self.clock, self.note)
         self.jobs = {job.name: job for job in self._jobs()}
         self.events = Events(self)

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from exporter.destinations.splunk_hec.codes import NO_ACKS, Action, meaning_of
+from exporter.destinations.splunk_hec.codes import NO_ACKS, STOPS, meaning_of
 from exporter.destinations.splunk_hec.wire import Channel
 from exporter.errors import NotSent, OutcomeUnknown, Refused
 
@@ -93,6 +93,6 @@ class Acks:
             self._awaited -= indexed
             return indexed
         meaning = meaning_of(answer)
-        if meaning.action is Action.STOP:
+        if meaning.action in STOPS:
             raise Refused(f"{self._wire.base} tells no acknowledgements: {answer.words}", hint=meaning.hint)
         return set()

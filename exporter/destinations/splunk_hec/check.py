@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uuid import uuid4
 
 from exporter.destinations.splunk_hec.address import base_of
+from exporter.destinations.splunk_hec.wire import SEE_CHECK
 from exporter.errors import DeliveryError, NotSent, OutcomeUnknown
 from exporter.model import Batch, Finding, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from exporter.destinations.splunk_hec.sender import Delivery
@@ -56,6 +57,9 @@ class _Seen:
         del batch
         self.refused.extend(refused)
 
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        """One event has no parts."""
+
 
 def findings_of(collector: Collector, settings: SplunkHecSettings, guard: Guard) -> Sequence[Finding]:
     """What became of a real event."""
@@ -93,7 +97,10 @@ def _event(settings: SplunkHecSettings, event_id: str) -> bytes:
 def _proof(settings: SplunkHecSettings, event_id: str) -> str:
     index = f"the index {settings.index}" if settings.index else "the token's default index"
     done = "an indexer acknowledged" if settings.acknowledge else "accepted"
-    return f"{done} an event for {index}: search for event_id={event_id}"
+    proved = f"{done} an event for {index}: search for event_id={event_id}"
+    if "index" in settings.by_record:
+        return f"{proved}; each record names an index of its own, and that is not proved"
+    return proved
 
 
 def _with_cause(store: str, error: DeliveryError, settings: SplunkHecSettings, guard: Guard) -> Finding:
@@ -105,4 +112,4 @@ def _with_cause(store: str, error: DeliveryError, settings: SplunkHecSettings, g
         if found is not None:
             return Finding(store, Level.ERROR, found.message, found.hint, found.fix)
     message = error.message.removeprefix(f"{base_of(settings.url)} ")
-    return Finding(store, Level.ERROR, message, error.hint, error.fix)
+    return Finding(store, Level.ERROR, message, error.hint.removesuffix(f"; {SEE_CHECK}"), error.fix)

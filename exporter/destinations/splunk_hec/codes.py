@@ -26,6 +26,7 @@ class Action(Enum):
     TRY_AGAIN = auto()  # not in; after a pause it may be
     ASK_ACKS_FIRST = auto()  # the same, once acknowledgements were fetched
     LEAVE_OPEN = auto()  # nobody can tell; a later run sends it again, which may double it
+    STOP_AT = auto()  # the same as STOP of one event and those behind it; those before it may be in
     STOP = auto()  # not in before somebody changes something
 
 
@@ -65,7 +66,7 @@ CODES: Final = {
     4: Meaning(Action.STOP, GIVE_ANOTHER),
     5: Meaning(Action.STOP, DEFECT),  # nothing was sent, which does not happen
     6: Meaning(Action.SET_ASIDE, BAD_EVENT),
-    7: Meaning(Action.STOP, INDEX),  # of the index and not of the event, whose number is one too high here
+    7: Meaning(Action.STOP_AT, INDEX),  # of the index and not of the event, whose number is one too high here
     8: Meaning(Action.TRY_AGAIN, PASSES),
     9: Meaning(Action.TRY_AGAIN, PASSES),
     10: Meaning(Action.STOP, NEEDS_CHANNEL),
@@ -109,6 +110,7 @@ STATUSES: Final[tuple[tuple[Container[int], Meaning], ...]] = (  # the first tha
 """By the status, of an answer without a code that counts."""
 
 UNKNOWN: Final = Meaning(Action.LEAVE_OPEN, STRANGER)
+STOPS: Final = (Action.STOP, Action.STOP_AT)
 SUCCESSES: Final = (Action.GO_ON, Action.SLOW_DOWN)
 NO_WORD_OF_SPLUNK: Final = (*range(300, 400), HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 

@@ -1,8 +1,10 @@
 """One delivery of events: batches out, in order, and told to the journal once they are in.
 
 A batch that is not taken whole is taken apart: an event that is bad is set aside, what is too much for one
-request goes in halves. It must not read files, nor send again what is in, but for one case: where indexers
-acknowledge, the events in front of a bad one, which nobody would acknowledge.
+request goes in halves. If the delivery ends there, the journal hears how much of the batch is in from its
+first event on. It must not read files, nor send again what is in, but for events that nobody said or will say
+are in: where indexers acknowledge, those in front of a bad one, and those of a request whose bad event or
+index nobody can place.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from exporter.destinations.splunk_hec.codes import PASSES, SUCCESSES, Action, Meaning, meaning_of
+from exporter.destinations.splunk_hec.codes import PASSES, STOPS, SUCCESSES, Action, Meaning, meaning_of
 from exporter.destinations.splunk_hec.wire import Broken
 from exporter.errors import DeliveryError, Interrupted, OutcomeUnknown, Refused
 from exporter.model import QUARANTINE_RECORDS, BadKind, BadRecord
@@ -33,6 +35,7 @@ PAUSES_S: Final = (1.0, 2.0, 4.0)  # before each further try of one request
 LONGEST_WAIT_S: Final = 30.0  # what asks for more is left to a later run
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0  # between requests, while queues are filling
 MOST_UNACKNOWLEDGED_BYTES: Final = 8_000_000
+ASKED_FROM: Final = 5  # so many batches on their way, between two of them: a process that dies doubles them
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
 ACKNOWLEDGED_WITHIN_S: Final = 300.0
 LAST_CHANCE_S: Final = 15.0  # for acknowledgements that are due, after something else failed
@@ -92,18 +95,37 @@ class Sizes:
 
 @dataclass(slots=True)
 class Sent:
-    """A batch on its way: what of it was refused, and which acknowledgements are awaited."""
+    """A batch on its way: what of it was refused, and which acknowledgements are awaited.
+
+    Its lines count from 0. ``taken`` says of parts that are in where they begin and end, ``awaited`` the
+    same of those that wait for an acknowledgement, by its number.
+    """
 
     batch: Batch
-    at: float = 0.0
-    refused: list[BadRecord] = field(default_factory=list)
-    awaited: set[int] = field(default_factory=set)
+    at: float
+    refused: dict[int, BadRecord] = field(default_factory=dict)
+    awaited: dict[int, tuple[int, int]] = field(default_factory=dict)
+    taken: dict[int, int] = field(default_factory=dict)
     is_whole: bool = False  # nothing of it is still to be sent
 
     @property
     def is_in(self) -> bool:
         """Whether the journal may hear of it."""
         return self.is_whole and not self.awaited
+
+    @property
+    def done(self) -> int:
+        """How many lines from the first on are in or refused, without a gap."""
+        end = 0
+        while end in self.taken or end in self.refused:
+            end = self.taken.get(end, end + 1)
+        return end
+
+    def acknowledge(self, ids: set[int]) -> None:
+        """These acknowledgements came."""
+        for one in ids & self.awaited.keys():
+            start, stop = self.awaited.pop(one)
+            self.taken[start] = stop
 
 
 class Delivery:
@@ -137,12 +159,17 @@ class Delivery:
         except Interrupted:
             self._rescue()
             raise
+        except DeliveryError:
+            self._tell_part()
+            raise
 
     def _send(self, batch: Batch, lines: Sequence[bytes]) -> None:
         self._wait(max(0, MOST_UNACKNOWLEDGED_BYTES - batch.size_bytes), ACKNOWLEDGED_WITHIN_S)
+        if len(self._open) >= ASKED_FROM:
+            self._poll()
         if self._open:  # what is on its way is enough for a process that has to end
             self._require_time()
-        sent = Sent(batch)
+        sent = Sent(batch, self._timing.clock())
         self._open.append(sent)
         todo = [(0, len(lines))]
         while todo:
@@ -159,10 +186,11 @@ class Delivery:
         answer, meaning = self._ask(body)
         if meaning.action in SUCCESSES:
             self._pace.follow(slower=meaning.action is Action.SLOW_DOWN)
-            if self._acks is not None:
-                sent.awaited.add(self._acks.given(answer))
+            self._note(sent, start, stop, answer)
             self._journal(len(body))
             return []
+        if meaning.action is Action.STOP_AT and stop - start > 1:
+            return _parted(answer, start, stop)
         if meaning.action is Action.HALVE:
             self._too_large_bytes = min(self._too_large_bytes, len(body))
         elif meaning.action is not Action.SET_ASIDE:
@@ -171,21 +199,29 @@ class Delivery:
         if bad is None:
             return _halves(start, stop)
         before = self._before(answer, lines, start, bad, sent)
-        self._set_aside(lines[bad], answer, sent)
+        self._set_aside(lines[bad], bad, answer, sent)
         return [*before, (bad + 1, stop)] if bad + 1 < stop else before
 
     def _before(
         self, answer: Answer, lines: Sequence[bytes], start: int, bad: int, sent: Sent
     ) -> list[tuple[int, int]]:
         """What has to be sent again of the events in front of a bad one, which are in."""
-        if bad > start and self._acks is not None:
-            if answer.ack_id is None:
-                return [(start, bad)]  # only a queue has them: nobody will say that an indexer does
-            sent.awaited.add(self._acks.given(answer))
+        if bad == start:
+            return []
+        if self._acks is not None and answer.ack_id is None:
+            return [(start, bad)]  # only a queue has them: nobody will say that an indexer does
+        self._note(sent, start, bad, answer)
         self._journal(sum(map(len, lines[start:bad])))
         return []
 
-    def _set_aside(self, line: bytes, answer: Answer, sent: Sent) -> None:
+    def _note(self, sent: Sent, start: int, stop: int, answer: Answer) -> None:
+        """These lines were taken; they are in now, or once they are acknowledged."""
+        if self._acks is None:
+            sent.taken[start] = stop
+        else:
+            sent.awaited[self._acks.given(answer)] = (start, stop)
+
+    def _set_aside(self, line: bytes, place: int, answer: Answer, sent: Sent) -> None:
         self._refused += 1
         if self._refused > QUARANTINE_RECORDS:  # the journal would say so, too, but at the end of the batch
             raise Refused(
@@ -194,7 +230,7 @@ class Delivery:
                 hint="see what they have in common: this looks like the configuration and not like the data;"
                 " correct it, then run `audit-exporter resume`",
             )
-        sent.refused.append(_refused(line, answer.words))
+        sent.refused[place] = _refused(line, answer.words)
         self._journal(len(line))
 
     def _ask(self, body: bytes) -> tuple[Answer, Meaning]:
@@ -232,13 +268,15 @@ class Delivery:
             )
 
     def _ended(self, answer: Answer, meaning: Meaning) -> DeliveryError:
-        if meaning.action is Action.STOP:
+        if meaning.action in STOPS:
             return Refused(f"{self._wire.base} refused the events: {answer.words}", hint=meaning.hint)
         said = f"{self._wire.base} did not take the events"
         if meaning.action is Action.LEAVE_OPEN:
             said = f"{self._wire.base} did not say whether it took the events"
         waits = f", and asks to wait {answer.wait_s:.0f} s" if answer.wait_s else ""
-        return OutcomeUnknown(f"{said}: {answer.words}{waits}", hint=meaning.hint)
+        return OutcomeUnknown(
+            f"{said}: {answer.words}{waits}", hint=meaning.hint, wait_s=answer.wait_s or 0.0
+        )
 
     # --- What is in ---------------------------------------------------------------------------------
 
@@ -246,7 +284,11 @@ class Delivery:
         """Tell of the batches that are in, in order."""
         while self._open and self._open[0].is_in:
             sent = self._open.popleft()
-            self._journal.accepted(sent.batch, sent.refused)
+            try:
+                self._journal.accepted(sent.batch, [sent.refused[place] for place in sorted(sent.refused)])
+            except Refused:  # there is no room for all of these
+                self._open.appendleft(sent)
+                raise
 
     def _wait(self, most_bytes: int, within_s: float) -> None:
         """Ask for acknowledgements until no more than so much is without one."""
@@ -268,27 +310,35 @@ class Delivery:
             return False
         indexed = self._acks.indexed(awaited)
         for sent in self._open:
-            sent.awaited -= indexed
+            sent.acknowledge(indexed)
         self._settle()
         return bool(indexed)
 
     def _rescue(self) -> None:
-        """Before an error ends the delivery: what indexers have by now need not be sent again."""
-        self._open = deque(sent for sent in self._open if sent.is_whole)
+        """Before an error ends the delivery: what is in by now need not be sent again."""
         pause_s = FIRST_POLL_S
         while self._open:
             try:
                 self._settle()
-                if not self._open or self._poll():
+                if not any(sent.awaited for sent in self._open):
+                    break
+                if self._poll():
                     continue
                 if self._has_waited_enough():
-                    return
+                    break
                 self._timing.sleep(pause_s, self._journal.ends)
                 pause_s = min(pause_s * 2, LONGEST_POLL_S)
             except Interrupted:  # the journal has noted a batch, and those behind it may be in as well
                 continue
             except (OutcomeUnknown, Refused):  # the error that is on its way says more
-                return
+                break
+        self._tell_part()
+
+    def _tell_part(self) -> None:
+        """Tell how much is in of the first batch that is not in whole."""
+        if self._open and (count := self._open[0].done):
+            sent = self._open[0]
+            self._journal.partly(sent.batch, count, sent.refused)
 
     def _has_waited_enough(self) -> bool:
         """Whether to leave the others to a later run, which sends them again."""
@@ -302,6 +352,18 @@ def _which(answer: Answer, meaning: Meaning, start: int, stop: int) -> int | Non
     if meaning.action is Action.SET_ASIDE and answer.event is not None and answer.event < stop - start:
         return start + answer.event
     return None
+
+
+def _parted(answer: Answer, start: int, stop: int) -> list[tuple[int, int]]:
+    """What is in front of a wrong index goes alone, as nobody said that it is in; then the rest.
+
+    Splunk's number of the event is one too high. It is where to look, and no more than that.
+    """
+    number = answer.event
+    if number is None or number > stop - start:
+        return _halves(start, stop)
+    place = start + max(1, number - 1)
+    return [(start, place), (place, stop)]
 
 
 def _halves(start: int, stop: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
 from exporter.destinations.events import EventSettings
 from exporter.destinations.splunk_hec.address import base_of
@@ -16,6 +16,7 @@ from exporter.notation.values import Bytes, FilePath, Text, must_be, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
     from exporter.interfaces import Destination
     from exporter.model import Json
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_BATCH_BYTES: Final = 64_000_000
 OURS: Final = ("event_id", "sequence")
+OF_FORMATS: Final = frozenset({"host", "source", "sourcetype", "index"})
 
 
 def _checked_url(url: str) -> str:
@@ -111,6 +113,7 @@ class SplunkHecSettings(EventSettings):
     """How much goes out in one request, before compression; Splunk Cloud takes 1 MB."""
     ca_file: FilePath | None = None
     """Certificates to trust beside the system's, as a PEM file."""
+    _by_record: frozenset[str] = PrivateAttr(default=frozenset())
 
     def __hash__(self) -> int:
         """Of what most often differs: constants have no hash."""
@@ -135,6 +138,20 @@ class SplunkHecSettings(EventSettings):
             "event": "$event",
             "fields": {"event_id": "id | text", "sequence": "$sequence", **constants},
         }
+
+    @property
+    def by_record(self) -> frozenset[str]:
+        """Which keys of the envelope each record fills in for itself."""
+        return self._by_record
+
+    def as_delivered(self, envelope: Mapping[str, Json], by_record: frozenset[str]) -> Self:
+        """The same with the texts that a format's envelope gives to all events."""
+        texts = {key: text for key, text in envelope.items() if key in OF_FORMATS and isinstance(text, str)}
+        if not texts and not by_record & OF_FORMATS:
+            return self
+        copy = self.model_copy(update=texts)
+        copy._by_record = by_record & OF_FORMATS  # noqa: SLF001 - a copy of ourselves
+        return copy
 
     def open(self, guard: Guard) -> Destination:
         """The destination. Raises ConfigError."""

@@ -10,11 +10,13 @@ import base64
 import json
 import re
 import time
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 from exporter.destinations.splunk_hec.address import ENDPOINT
 from exporter.errors import ConfigError, NotSent, OutcomeUnknown
@@ -37,10 +39,12 @@ ANSWER_S: Final = 60.0
 SLOWEST_BYTES_PER_S: Final = 32 << 10
 MOST_ANSWER_BYTES: Final = 1 << 20
 BLOCK_BYTES: Final = 1 << 16
+GZIP: Final = b"\x1f\x8b"
 MOST_WORDS: Final = 300
 MOST_NUMBER: Final = 1 << 63
 KEPT_SESSIONS: Final = 32
 CONNECTION_HINT: Final = "check url, ca_file and the network between here and Splunk"
+SEE_CHECK: Final = "where the way ends is said by: audit-exporter check --export NAME"
 PLAIN_HINT: Final = "give the token alone, on one line and without the word Splunk in front of it"
 
 
@@ -119,6 +123,8 @@ class Wire:
                 return _ask(session, f"{self.base}{path}", headers, body, hide)
         except ConfigError as error:  # a certificate file that is gone
             raise NotSent(error.message, hint=error.hint) from error
+        except NotSent as error:
+            raise NotSent(error.message, hint=f"{error.hint}; {SEE_CHECK}") from error
         except _wire_errors() as error:
             reason = _one_line(reason_of(error), hide)
             kind = Broken if _ended_early(error) else OutcomeUnknown
@@ -132,6 +138,8 @@ class Wire:
             token = self._settings.token.reveal()
         except ConfigError as error:
             raise NotSent(error.message, hint=error.hint) from error
+        if not token:
+            raise NotSent("the token is empty", hint="put the token where `token` says that it is")
         if not re.fullmatch(r"[!-~]{1,1000}", token):
             raise NotSent("the token has characters that no request can carry", hint=PLAIN_HINT)
         return token
@@ -166,9 +174,9 @@ def _ask(
         allow_redirects=False,
         stream=True,
     ) as response:
-        data = b"".join(_blocks(response))
+        data = _unzipped(b"".join(_blocks(response)))
         said = _json(data)
-        words = _words(response.status_code, said, data, hide)
+        words = _words(response.status_code, said, data, hide) + _way_on(response, hide)
         return Answer(response.status_code, said, words, _wait_s(response.headers))
 
 
@@ -181,6 +189,29 @@ def _blocks(response: requests.Response) -> Iterator[bytes]:
             raise TimeoutError(f"the answer was not through after {ANSWER_S:.0f} s")
         received += len(block)
         yield block
+
+
+def _unzipped(data: bytes) -> bytes:
+    """The answer of who zips it although nobody asked for that, as far as it goes."""
+    if not data.startswith(GZIP):
+        return data
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        return unzip.decompress(data, MOST_ANSWER_BYTES)
+    except zlib.error:
+        return b"a compressed answer that cannot be read"
+
+
+def _way_on(response: requests.Response, hide: tuple[str, ...]) -> str:
+    """Where a redirect leads, without path and query, which may hold secrets."""
+    if not response.is_redirect:
+        return ""
+    try:
+        parts = urlsplit(urljoin(response.url or "", response.headers["Location"]))
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    except ValueError:
+        return ""
+    return f" to {_one_line(place, hide)}"
 
 
 def _json(data: bytes) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from exporter.model import Finding, Level
 from exporter.sources.mysql import records
 from exporter.sources.mysql.errors import STATEMENT_TIMEOUTS, number_of, translated
 from exporter.sources.mysql.gaps import Extent
-from exporter.sources.mysql.indexes import Catalogue, wanted
+from exporter.sources.mysql.indexes import Catalogue, is_long, wanted
 from exporter.sources.mysql.positions import TablePositions, require_primary
 from exporter.sources.mysql.privileges import rights
 from exporter.sources.mysql.seal import MOST_GAPS, RESERVED
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from exporter.columns import Roles
+    from exporter.sources.derived import FirstOf
     from exporter.sources.mysql.connection import Session
     from exporter.sources.mysql.options import MysqlOptions
     from exporter.sources.mysql.ranges import Snapshot
@@ -34,8 +35,8 @@ _NO_SUCH_ACCOUNT: Final = "0"  # also an integer
 _VIEW_CANNOT_BE_EXPLAINED: Final = 1345
 _PREPARE: Final = "`audit-exporter source prepare` prints how"
 _ON_TIME, _LATE = "records on time", "late records"
-_ROWS: Final = 8  # of what EXPLAIN answers
-_KEY: Final = 5
+_FEW_EACH: Final = 1_000  # for one record
+_SELECT, _TABLE, _KEY, _REF, _ROWS = 1, 2, 5, 7, 8  # of what EXPLAIN answers
 
 
 def findings(
@@ -52,6 +53,7 @@ def findings(
             _connection(session),
             *_looked(session, "index", lambda: _indexes(snapshot, roles, accounts)),
             *_looked(session, "records", lambda: records.findings(snapshot, roles, accounts)),
+            *_looked(session, "derived", lambda: records.actions(snapshot, accounts)),
         ]
     finally:
         session.rows(f"SET SESSION {session.server.timeout(options.statement_timeout_s)}")
@@ -162,7 +164,7 @@ def _indexes(snapshot: Snapshot, roles: Roles, accounts: Sequence[str]) -> Itera
     """By the catalogue where the table is known; and by what the server would do, where there is much."""
     relation = snapshot.relation
     if relation.is_query or relation.home.is_view:
-        yield from _explained(snapshot, accounts)
+        yield from _explained(snapshot, roles, accounts)
         return
     catalogue = Catalogue(snapshot.session, relation.home)
     missing = [
@@ -173,19 +175,22 @@ def _indexes(snapshot: Snapshot, roles: Roles, accounts: Sequence[str]) -> Itera
     for statement in missing:
         yield Finding("index", Level.WARNING, statement.reason, statement.sql)
     if not missing:
-        yield from _explained(snapshot, accounts)
+        yield from _explained(snapshot, roles, accounts)
 
 
-def _explained(snapshot: Snapshot, accounts: Sequence[str]) -> Iterator[Finding]:
+def _explained(snapshot: Snapshot, roles: Roles, accounts: Sequence[str]) -> Iterator[Finding]:
     try:
-        plans = list(_plans(snapshot, accounts))
+        plans, firsts = list(_plans(snapshot, accounts)), list(_plans_of_firsts(snapshot, roles, accounts))
     except err.MySQLError as error:
         if number_of(error) != _VIEW_CANNOT_BE_EXPLAINED:
             raise
         message = "the server does not say how it would read a view"
         hint = "GRANT SHOW VIEW on it; the table behind needs indexes as `source prepare` says"
+        for names in {_names(roles, first) for first in snapshot.derived.values()}:
+            hint += f", and one on {names}"
         yield Finding("index", Level.WARNING, message, hint)
         return
+    yield from firsts
     for what, keys, rows in plans:
         if keys:
             yield Finding("index", Level.OK, f"{what} are served by the index {', '.join(keys)}")
@@ -198,8 +203,42 @@ def _explained(snapshot: Snapshot, accounts: Sequence[str]) -> Iterator[Finding]
 
 def _plans(snapshot: Snapshot, accounts: Sequence[str]) -> Iterator[tuple[str, list[str], int]]:
     """Of each branch the indexes that the server would go by, and how many records it looks at without."""
-    account = accounts[0] if accounts else _NO_SUCH_ACCOUNT
-    for what, select in records.samples(snapshot, account, _ON_TIME, _LATE):
+    for what, select in records.samples(snapshot, _sample(accounts), _ON_TIME, _LATE):
         plan = snapshot.session.texts(f"EXPLAIN {select}")
         keys = [row[_KEY] for row in plan if row[_KEY]]
         yield what, keys, max((int(row[_ROWS] or 0) for row in plan if not row[_KEY]), default=0)
+
+
+def _plans_of_firsts(snapshot: Snapshot, roles: Roles, accounts: Sequence[str]) -> Iterator[Finding]:
+    """Whether an index leads from each record to the others of its user; else to all of an account."""
+    for first, select in records.samples_of_firsts(snapshot, _sample(accounts)):
+        plan = snapshot.session.texts(f"EXPLAIN {select}")
+        looks = [row for row in plan if row[_SELECT].startswith("DEPENDENT")]
+        what = f"earlier records of the same {first.of} (for {first.name})"
+        if max((int(row[_ROWS] or 0) for row in looks if not _leads_to_value(row)), default=0) < _FEW_EACH:
+            yield Finding("index", Level.OK, f"{what} are quickly found, by an index or as there are few")
+        else:
+            message = f"no index serves {what}: each record reads more than it needs"
+            yield Finding("index", Level.WARNING, message, _hint_for_first(snapshot, roles, first))
+
+
+def _leads_to_value(row: tuple[str, ...]) -> bool:
+    """Whether an index is searched by a column, and is a table's own: no statement made it for itself."""
+    return not row[_TABLE].startswith("<") and any(part not in ("", "const") for part in row[_REF].split(","))
+
+
+def _hint_for_first(snapshot: Snapshot, roles: Roles, first: FirstOf) -> str:
+    relation = snapshot.relation
+    if relation.is_query or relation.home.is_view:
+        return f"index the table behind the view or query on {_names(roles, first)}"
+    if is_long(relation.column(first.of)):
+        return f"no index holds {first.of} whole: declare it as varchar, then {_PREPARE}"
+    return "ANALYZE the table"
+
+
+def _names(roles: Roles, first: FirstOf) -> str:
+    return f"({roles.account}, {first.of}, {roles.time})"
+
+
+def _sample(accounts: Sequence[str]) -> str:
+    return accounts[0] if accounts else _NO_SUCH_ACCOUNT

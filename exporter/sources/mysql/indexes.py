@@ -62,7 +62,7 @@ def wanted(relation: Relation, roles: Roles, derived: Iterable[FirstOf] = ()) ->
                 for of, columns in by_value.items()
             ),
         )
-        if not any(_is_long(relation.columns[column]) for column in columns)
+        if not any(is_long(relation.columns[column]) for column in columns)
     ]
 
 
@@ -97,5 +97,6 @@ class Catalogue:
         return Statement(one.reason, f"{added}, ALGORITHM=INPLACE, LOCK=NONE")
 
 
-def _is_long(column: Column) -> bool:
+def is_long(column: Column) -> bool:
+    """Whether no index holds it whole."""
     return column.kind in (Kind.TEXT, Kind.BYTES, Kind.JSON) and bool(column.flags & FLAG.BLOB)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from exporter.model import Finding, Level
+from exporter.model import Branch, Finding, Level, Range, Window
+from exporter.sources.derived import ACTION_BYTES, NEWEST, action_findings
+from exporter.sources.mysql.firsts import is_first
 from exporter.sources.mysql.gaps import Extent
 from exporter.sources.mysql.positions import server_time
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.columns import Roles
+    from exporter.sources.derived import FirstOf
     from exporter.sources.mysql.ranges import Snapshot
 
 _SAMPLE: Final = 1_000
@@ -29,6 +32,21 @@ def findings(snapshot: Snapshot, roles: Roles, accounts: Sequence[str]) -> Itera
     yield from _unknown(snapshot, accounts)
 
 
+def actions(snapshot: Snapshot, accounts: Sequence[str]) -> Iterator[Finding]:
+    """Of derived columns, actions that no record has, or has in another spelling."""
+
+    def newest(action: str, account: str) -> Iterator[tuple[bytes | None, int]]:
+        relation = snapshot.relation
+        what = f"LEFT({relation.column(action).bytes}, {ACTION_BYTES}) AS action"
+        tail = f"ORDER BY {snapshot.times.column.value} DESC LIMIT {NEWEST}"
+        select = relation.select(what, snapshot.of_account(account), tail)
+        counted = f"SELECT action, COUNT(*) FROM ({select}) AS newest GROUP BY action"  # noqa: S608 - see `relation`
+        for found, count in snapshot.session.rows(counted):
+            yield found, int(count or 0)
+
+    return action_findings(snapshot.derived.values(), accounts, newest)
+
+
 def samples(snapshot: Snapshot, account: str, *names: str) -> Iterator[tuple[str, str]]:
     """A statement of each branch as windows have them, by the names that they are given."""
     on_time, late = names
@@ -40,6 +58,16 @@ def samples(snapshot: Snapshot, account: str, *names: str) -> Iterator[tuple[str
     if new := snapshot.newly_held(previous, sealed):
         terms = [*snapshot.of_account(account), new, snapshot.times.before(now)]
         yield late, snapshot.relation.select(time.shown, terms, f"ORDER BY {time.value}")
+
+
+def samples_of_firsts(snapshot: Snapshot, account: str) -> Iterator[tuple[FirstOf, str]]:
+    """A statement with each derived column, as windows have them."""
+    now, sealed = server_time(snapshot.session), Extent(_newest_position(snapshot))
+    one = Range(account, Window(now - _DAY, now), sealed.as_seal())
+    terms = snapshot.on_time(account, one.window.start, one.window.end, sealed)
+    for first in snapshot.derived.values():
+        what = is_first(snapshot, first, one, Branch.ON_TIME)
+        yield first, snapshot.relation.select(what, terms)
 
 
 def _newest(snapshot: Snapshot, roles: Roles) -> Iterator[Finding]:

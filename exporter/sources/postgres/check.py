@@ -71,6 +71,7 @@ def findings(snapshot: Snapshot, rules: Rules, accounts: Sequence[str]) -> list[
         *_looked(session, "privileges", lambda: _privileges(snapshot)),
         *(_looked(session, "index", lambda: _indexes(snapshot, rules, accounts)) if can_work else ()),
         *_looked(session, "records", lambda: records.findings(snapshot, rules, accounts)),
+        *_looked(session, "derived", lambda: records.actions(snapshot, accounts)),
     ]
 
 

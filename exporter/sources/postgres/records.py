@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 from psycopg import sql
 
 from exporter.model import Finding, Level
+from exporter.sources.derived import ACTION_BYTES, NEWEST, action_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ _SHOWN_ACCOUNTS: Final = 10
 _END_OF_TIME: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _ONE: Final = sql.SQL("1")
+_HAVING_ACTIONS: Final = sql.SQL("SELECT action, count(*) FROM ({}) AS newest GROUP BY action")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,22 @@ def findings(snapshot: Snapshot, rules: Rules, accounts: Sequence[str]) -> Itera
     if usual:
         yield from _repeated_ids(snapshot, rules, usual[0])
         yield from _unlikely_unit(snapshot, usual[0])
+
+
+def actions(snapshot: Snapshot, accounts: Sequence[str]) -> Iterator[Finding]:
+    """Of derived columns, actions that no record has, or has in another spelling."""
+
+    def newest(action: str, account: str) -> Iterator[tuple[bytes | None, int]]:
+        text, length = snapshot.relation.column(action).text, sql.Literal(ACTION_BYTES)
+        # Where the server does not know the encoding of its texts, their bytes are taken as they are.
+        encoding = sql.Literal("UTF8" if snapshot.session.valid_utf8 else "SQL_ASCII")
+        what = sql.SQL("substring(convert_to({}, {}) FOR {}) AS action").format(text, encoding, length)
+        tail = f"ORDER BY {snapshot.times.column.value.as_string()} DESC LIMIT {NEWEST}"
+        select = snapshot.relation.select(what, snapshot.of_account(account), tail)
+        for found, count in snapshot.session.rows(_HAVING_ACTIONS.format(select)):
+            yield cast("bytes | None", found), cast("int", count)
+
+    return action_findings(snapshot.derived.values(), accounts, newest)
 
 
 def _oddities(snapshot: Snapshot, rules: Rules) -> Iterator[_Oddity]:

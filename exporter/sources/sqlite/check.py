@@ -5,12 +5,15 @@ It looks at samples and through indexes, so that a check of a large table is qui
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from exporter.errors import SourceError
 from exporter.model import Finding, Level, Statement
+from exporter.sources.derived import ACTION_BYTES, NEWEST, PATIENCE_S, action_findings
 from exporter.sources.sqlite.database import quoted, select
 from exporter.sources.sqlite.firsts import candidates
 from exporter.sources.sqlite.time import Condition
@@ -26,6 +29,7 @@ _NEWEST = 100
 _FEW = 10  # fewer records than this may well be strange without the settings being wrong
 _SAMPLE = 1_000
 _SHOWN_ACCOUNTS = 10
+_STEPS = 100_000  # of SQLite's machine: about a millisecond
 _END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _LARGEST_OF_UNIT = {"s": 10**11, "ms": 10**14, "us": 10**17}
 _CANONICAL = "write times as 2026-11-19T04:00:00Z, or let source.query do so"
@@ -77,6 +81,7 @@ def findings(snapshot: Snapshot, roles: Roles, now: datetime, accounts: Sequence
         *_indexes(snapshot, roles, now),
         *_future(snapshot, now, accounts),
         *_unknown_accounts(snapshot, accounts),
+        *_actions(snapshot, roles, accounts),
     ]
 
 
@@ -192,3 +197,36 @@ def _unknown_accounts(snapshot: Snapshot, accounts: Sequence[str]) -> Iterator[F
         more = f" and {len(unknown) - _SHOWN_ACCOUNTS} more" if len(unknown) > _SHOWN_ACCOUNTS else ""
         hint = "fine for new customers; otherwise spell the account exactly as the source does"
         yield Finding("accounts", Level.WARNING, f"no record yet of {names}{more}", hint)
+
+
+def _actions(snapshot: Snapshot, roles: Roles, accounts: Sequence[str]) -> list[Finding]:
+    """Of derived columns, actions that no record has, or has in another spelling; as long as patience lasts.
+
+    SQLite has no limit of its own for a statement, and without an index one goes through all records.
+    """
+    connection, newest = snapshot.connection, partial(_newest_actions, snapshot, roles)
+    decode, connection.text_factory = connection.text_factory, bytes
+    deadline = monotonic() + PATIENCE_S
+    connection.set_progress_handler(lambda: monotonic() > deadline, _STEPS)
+    try:
+        return list(action_findings(snapshot.derived.values(), accounts, newest))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        message = f"the actions could not be looked at within {PATIENCE_S:g} s"
+        hint = "an index may be missing; `audit-exporter source prepare` prints how"
+        return [Finding("derived", Level.WARNING, message, hint)]
+    finally:
+        connection.set_progress_handler(None, 0)
+        connection.text_factory = decode
+
+
+def _newest_actions(
+    snapshot: Snapshot, roles: Roles, action: str, account: str
+) -> Iterator[tuple[bytes | None, int]]:
+    """In the order that an index most likely has; which of the newest they are does not matter."""
+    order = roles.id if snapshot.relation.by_account else roles.time
+    what = f"substr(CAST({quoted(action)} AS TEXT), 1, {ACTION_BYTES})"
+    condition, tail = snapshot.of_account(account), f"ORDER BY {quoted(order)} DESC LIMIT {NEWEST}"
+    for (one,) in snapshot.connection.execute(snapshot.select(what, condition, tail), condition.values):
+        yield one, 1
