@@ -183,6 +183,7 @@ def _format(delivery: Delivery) -> list[Section]:
     )
     content = {
         "about": "The fields of standard, under names that Azure Monitor has columns for.",
+        "unfilled": "nothing",
         "fields": _PLAIN_STANDARD,
     }
     return [of_yaml("sentinel-format.yml", about, content)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import DeliveryError
-from tests.kit.hec_sending import Acknowledged, event, id_of, package_of, poison, sending
+from tests.kit.hec_sending import Acknowledged, Resumed, event, id_of, package_of, poison, sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model import Batch
     from tests.kit.hec_server import Hec
 
 HAPPENINGS: dict[str, Callable[[Hec], object]] = {
@@ -56,19 +54,14 @@ def test_nothing_is_accepted_that_no_indexer_has(
         events = [[poison(one) if one in bad else event(one) for one in batch] for batch in numbers]
         package = package_of(running.folder, *events)
         left = list(happenings)
-
-        def accepted(batch: Batch) -> None:
-            good = set(numbers[package.batches.index(batch)]) - bad
-            assert good <= set(to.to.indexed())
-
-        to.journal.at = accepted
+        journal = Resumed()
         to.hold(lambda _pauses: HAPPENINGS[left.pop(0) if left else "all is indexed"](to.hec))
         for _ in range(len(happenings) + count):
-            rest = replace(package, batches=package.batches[to.accepted :])
             with suppress(DeliveryError):
-                to.destination.deliver(rest, to.journal)
+                to.destination.deliver(journal.rest_of(package), journal)
+            assert set(range(journal.lines)) - bad <= set(to.to.indexed())
         to.hec.holding, to.hec.cookies = False, True
-        to.destination.deliver(replace(package, batches=package.batches[to.accepted :]), to.journal)
-        assert to.journal.batches == list(package.batches)
-        assert to.journal.refused_ids == [id_of(one) for one in range(3 * count) if one in bad]
+        to.destination.deliver(journal.rest_of(package), journal)
+        assert journal.lines == 3 * count
+        assert journal.refused_ids == [id_of(one) for one in range(3 * count) if one in bad]
         package.path.unlink()

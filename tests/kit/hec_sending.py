@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,6 +112,37 @@ class Records:
         """Of the events in quarantine, all of which have to lie there as refused ones."""
         assert all(record.kind is BadKind.REFUSED for record in self.refused)
         return [record.id for record in self.refused]
+
+
+@dataclass
+class Resumed(Records):
+    """The same over several deliveries, each of what the one before it left."""
+
+    lines: int = 0
+    """So many of the package, from the first on, are in or in quarantine."""
+
+    def accepted(self, batch: Batch, refused: Sequence[BadRecord] = ()) -> None:
+        super().accepted(batch, refused)
+        self.lines += batch.count
+
+    def partly(self, batch: Batch, count: int, refused: Mapping[int, BadRecord]) -> None:
+        super().partly(batch, count, refused)
+        self.part = None
+        self.lines += count
+
+    def rest_of(self, package: Package) -> Package:
+        """What is left of it."""
+        data, left = package.path.read_bytes(), self.lines
+        batches: list[Batch] = []
+        for batch in package.batches:
+            done = min(left, batch.count)
+            left -= done
+            if done < batch.count:
+                lines = data[batch.offset : batch.offset + batch.size_bytes].split(b"\n")
+                size = sum(len(line) + 1 for line in lines[:done])
+                rest = Batch(batch.offset + size, batch.size_bytes - size, batch.count - done, batch.last_key)
+                batches.append(rest)
+        return replace(package, batches=tuple(batches))
 
 
 @dataclass
