@@ -6,6 +6,7 @@ to find his records later.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.destinations.memory import Fault
@@ -90,4 +91,12 @@ class MemoryEvents:
 
 
 def _poison(line: bytes) -> BadRecord:
-    return BadRecord("", "poison on demand", len(line), line, BadKind.REFUSED)
+    return BadRecord(_id_of(line), "poison on demand", len(line), line, BadKind.REFUSED)
+
+
+def _id_of(line: bytes) -> str:
+    """The event's id, as its fields have it; empty for what is no envelope."""
+    try:
+        return str(json.loads(line)["fields"]["event_id"])
+    except (ValueError, LookupError, TypeError):
+        return ""

@@ -145,8 +145,10 @@ def test_an_export_in_trouble_is_tried_no_more_often_than_it_should_be(prompt: V
     prompt.settings["source"]["columns"]["description"] = "missing"
     prompt.write()
     with following(prompt) as one:
-        one.until(lambda: bool(one.said("failed")), "the missing column")
-        time.sleep(3)
+        one.until(lambda: bool(one.said("waiting")), "the end of the round")
+        (waiting,) = one.said("waiting")
+        until = datetime.fromisoformat(waiting["until"])
+        assert until - datetime.now(UTC) > timedelta(seconds=30)
         assert len(one.said("failed")) == 1
         assert one.end()[0] == 0
 
