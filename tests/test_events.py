@@ -28,6 +28,7 @@ from exporter.runner import Runner
 from exporter.sources.memory import MemorySource
 from exporter.turns import Settings
 from exporter.workspace import Workspace
+from tests.kit.observers import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,22 +47,6 @@ RENDERING = Rendering(
     "events",
     batch_bytes=2 * LINE_BYTES,
 )
-
-
-class Silent:
-    """An observer that sees nothing but failures."""
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-
-    def skipped(self, *_: object) -> None: ...
-    def started(self, due: int) -> None: ...
-    def sent(self, *_: object) -> None: ...
-    def delivered(self, *_: object) -> None: ...
-    def finished(self, *_: object) -> None: ...
-
-    def failed(self, one: Job, _error: object) -> None:
-        self.failures.append(one.name)
 
 
 @dataclass

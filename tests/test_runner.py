@@ -16,7 +16,6 @@ import pytest
 from exporter import places, turns
 from exporter.errors import (
     Conflict,
-    ExporterError,
     LedgerError,
     NotSent,
     OutcomeUnknown,
@@ -31,6 +30,7 @@ from exporter.model import Content, Package, Plan, Range, Receipt, Rendering, St
 from exporter.pipeline import Delivered, Held, Job, Moved, Ready
 from exporter.runner import Runner
 from exporter.turns import Settings
+from tests.kit.observers import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -92,22 +92,6 @@ class Script:
         if isinstance(answer, BaseException):
             raise answer
         return answer
-
-
-class Silent:
-    """Notes who failed and who finished."""
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-
-    def skipped(self, *_: object) -> None: ...
-    def started(self, due: int) -> None: ...
-    def sent(self, *_: object) -> None: ...
-    def delivered(self, *_: object) -> None: ...
-    def finished(self, *_: object) -> None: ...
-
-    def failed(self, one: Job, _error: ExporterError) -> None:
-        self.failures.append(one.name)
 
 
 def ledger_of(jobs: Iterable[Job]) -> Ledger:

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import pytest
 
 from exporter.destinations.dry_run import DryRunDestination
-from tests.kit.hec_sending import Sending, event, package_of, sending
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
+from tests.kit.hec_sending import Sending, event, package_of
 
 
 def test_the_journal_hears_of_every_batch_and_nobody_is_sent_one(to: Sending) -> None:

@@ -36,12 +36,6 @@ TWO = [event(0), event(1)]
 
 
 @pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
 def secure(tmp_path: Path) -> Iterator[Sending]:
     """Over TLS, with a private authority."""
     ca_file, context = new_certificate(tmp_path)

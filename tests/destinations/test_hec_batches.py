@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from tests.kit.proxy import Fault
 
 
-@pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
-
-
 # --- Events that Splunk refuses -------------------------------------------------------------------
 
 PLACES = {

@@ -18,21 +18,7 @@ from tests.kit.servers import new_certificate
 from tests.kit.sockets import closed_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def acking(tmp_path: Path) -> Iterator[Sending]:
-    """A token with indexer acknowledgement."""
-    with sending(tmp_path, acknowledged=True) as running:
-        yield running
 
 
 def finding(to: Sending, **changes: Any) -> Finding:  # noqa: ANN401 - whatever a test sets

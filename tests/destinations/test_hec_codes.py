@@ -6,29 +6,18 @@ import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.errors import OutcomeUnknown, Refused
 from tests.kit.hec_events import TEXTS
 from tests.kit.hec_http import Endless, html
-from tests.kit.hec_sending import Sending, event, poison, sending
+from tests.kit.hec_sending import Sending, event, poison
 from tests.kit.hec_server import LOGIN_PAGE, answers, redirect, says
 from tests.kit.proxy import Answer, Fault
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 TWO = [event(0), event(1)]
 LONGEST_WAIT_S = 900  # for one batch that nobody takes
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
 
 
 def named(code: int) -> str:

@@ -12,22 +12,14 @@ import pytest
 from exporter.destinations.splunk_hec import wire
 from exporter.errors import NotSent, OutcomeUnknown
 from tests.kit.hec_http import Endless, html
-from tests.kit.hec_sending import Sending, event, sending
+from tests.kit.hec_sending import Sending, event
 from tests.kit.proxy import CUT_BEFORE_BODY, LOSE_ANSWER, LOSE_REQUEST, Answer, Fault
 from tests.kit.sockets import closed_port, listening, read_request, silent
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
-    from pathlib import Path
 
 TWO = [event(0), event(1)]
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
 
 
 def test_nobody_listens_so_nothing_was_sent(to: Sending) -> None:

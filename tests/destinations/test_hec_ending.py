@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import time
 from threading import Timer
-from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.destinations.splunk_hec.sender import sleep_unless
 from exporter.errors import Interrupted
-from tests.kit.hec_sending import Sending, event, package_of, sending
+from tests.kit.hec_sending import Sending, event, package_of
 from tests.kit.hec_server import says
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def acking(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path, acknowledged=True) as running:
-        yield running
 
 
 def end_in(to: Sending, pauses: int) -> None:

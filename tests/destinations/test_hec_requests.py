@@ -17,14 +17,7 @@ from tests.kit.proxy import Answer, Fault
 from tests.kit.servers import new_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Iterator[Sending]:
-    with sending(tmp_path) as running:
-        yield running
 
 
 def test_what_was_too_large_once_is_not_tried_in_later_batches(to: Sending) -> None:
