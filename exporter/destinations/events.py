@@ -5,6 +5,7 @@ Of such a destination nothing is asked but to say what is in; where a delivery g
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -50,3 +51,11 @@ class EventSettings(Strict, ABC):
 
         It lets ``guard`` see every address that a customer chose, here and before each request.
         """
+
+
+def event_id_of(line: bytes) -> str:
+    """An event's id, as the fields of its envelope have it; empty for what was none of ours."""
+    try:
+        return str(json.loads(line)["fields"]["event_id"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""

@@ -6,9 +6,9 @@ to find his records later.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.destinations.events import event_id_of
 from exporter.destinations.memory import Fault
 from exporter.errors import NotSent, OutcomeUnknown, Refused
 from exporter.model import BadKind, BadRecord, Finding, Level, Receipt
@@ -91,12 +91,4 @@ class MemoryEvents:
 
 
 def _poison(line: bytes) -> BadRecord:
-    return BadRecord(_id_of(line), "poison on demand", len(line), line, BadKind.REFUSED)
-
-
-def _id_of(line: bytes) -> str:
-    """The event's id, as its fields have it; empty for what is no envelope."""
-    try:
-        return str(json.loads(line)["fields"]["event_id"])
-    except (ValueError, LookupError, TypeError):
-        return ""
+    return BadRecord(event_id_of(line), "poison on demand", len(line), line, BadKind.REFUSED)

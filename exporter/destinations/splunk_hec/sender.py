@@ -9,7 +9,6 @@ index nobody can place.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from exporter.destinations.events import event_id_of
 from exporter.destinations.splunk_hec.codes import PASSES, STOPS, SUCCESSES, Action, Meaning, meaning_of
 from exporter.destinations.splunk_hec.wire import Broken
 from exporter.errors import DeliveryError, Interrupted, OutcomeUnknown, Refused
@@ -373,12 +373,4 @@ def _halves(start: int, stop: int) -> list[tuple[int, int]]:
 
 def _refused(line: bytes, reason: str) -> BadRecord:
     body = line.removesuffix(b"\n")
-    return BadRecord(_id_of(body), reason, len(body), body, BadKind.REFUSED)
-
-
-def _id_of(body: bytes) -> str:
-    """The event's id, as its fields have it; empty for what was none of ours."""
-    try:
-        return str(json.loads(body)["fields"]["event_id"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
+    return BadRecord(event_id_of(body), reason, len(body), body, BadKind.REFUSED)
