@@ -40,7 +40,7 @@ class Rule(NamedTuple):
 
 PURE: Final = ("model",)
 VALUES: Final = ("model", "errors")
-SEAM: Final = ("interfaces", "columns", *VALUES)
+SEAM: Final = ("interfaces", "columns", "fragments", *VALUES)
 WITHIN_RULES: Final = ("ledger.history", "ledger.lanes", "ledger.events", "ledger.guards")
 
 RULES: Final = (
@@ -50,7 +50,8 @@ RULES: Final = (
     Rule("schedule", PURE, "pure: windows have to be the same on every machine and under every setting"),
     Rule("keys", PURE, "pure: a name is a function of its parts, whatever the store"),
     Rule("archive", PURE, "pure: it writes lines, and knows neither record nor destination"),
-    Rule("columns", PURE, "pure: every source makes blocks with it, so it knows none"),
+    Rule("fragments", (), "what columns are made of, in sources and formats alike"),
+    Rule("columns", (*PURE, "fragments"), "pure: every source makes blocks with it, so it knows none"),
     Rule("libpq", ("errors",), "source and ledger reach PostgreSQL alike, and know nothing of each other"),
     Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
     Rule("formats.settings", ("notation.*",), "settings are read before there is a format"),

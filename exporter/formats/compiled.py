@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.formats.masking import masked_bytes
-from exporter.formats.protection import ORIGINAL, Protection, require_key, shown_of
+from exporter.formats.protected import Protection
+from exporter.formats.protection import ORIGINAL, require_key, shown_of
 from exporter.formats.selection import Selection, require
 from exporter.model import LEADING_BYTES
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from exporter.formats.nodes import Node, Piece, View, Writing
+    from exporter.formats.weaving import Part
 
 Tree = Any  # a bound expression, as `binding` describes it
 
@@ -45,12 +46,18 @@ class _All(Expression):
         self._known: tuple[Sequence[str], Node] = ((), Constant(b"{}"))
 
     def fragments(self, view: View) -> Sequence[bytes]:
+        return self._of(view).fragments(view)
+
+    def parts(self, view: View) -> Sequence[Part]:
+        return self._of(view).parts(view)
+
+    def _of(self, view: View) -> Node:
         names, node = self._known  # both at once: another thread may be at work for another source
         if view.names != names:
             columns = [[name, ["column", name]] for name in view.names]
             node = self._compiler.record(["object", columns])
             self._known = view.names, node
-        return node.fragments(view)
+        return node
 
 
 def _json_label(name: str) -> bytes:
@@ -201,4 +208,6 @@ def pieces_of(node: Node) -> Sequence[Piece]:
     """What a value is put together from, to be put together with what is around it."""
     if isinstance(node, Woven):
         return node.pieces
+    if isinstance(node, _All):
+        return [node]
     return [node.fragment] if isinstance(node, Constant) else [Reused(node)]

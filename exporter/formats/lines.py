@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.formats.conversions import fragments_of, text_of
 from exporter.formats.expressions import objects, pieces_of, written
-from exporter.formats.nodes import Style, Woven
+from exporter.formats.nodes import Expression, Style, Woven
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -120,7 +120,7 @@ def line_of(kind: str, header: Sequence[Any], fields: Any, compiler: Compiler) -
     return Woven([*pieces, _ENDS[kind], *pieces_of(compiler.record(fields, _STYLES[kind]))])
 
 
-class Quoted:
+class Quoted(Expression):
     """A line of text as a JSON string: what an envelope takes it as."""
 
     nullable = False

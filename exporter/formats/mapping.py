@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from exporter.formats.compiled import bad_form
 from exporter.formats.conversions import epoch_of
 from exporter.formats.expressions import Compiler, members, pieces_of
 from exporter.formats.lines import Quoted, bad_trees, envelope_style, line_of
-from exporter.formats.nodes import BlockView, woven
+from exporter.formats.nodes import BlockView, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +43,7 @@ class MappedFormat:
 
     def encode(self, block: Block) -> bytes:
         """Lines; raises ValueError when a record cannot be rendered."""
-        return b"".join(chain.from_iterable(woven(BlockView(block, self._sequence), self._pieces)))
+        return lines_of(BlockView(block, self._sequence), self._pieces)
 
     def bad_line(self, record: BadRecord) -> bytes:
         """The form that always renders, as this format's lines are; in an envelope, at the window's end."""
@@ -53,7 +52,7 @@ class MappedFormat:
         header, fields = bad_trees(kind, header, record.id, record.reason, bad_form(record))
         bad = {**mapping, "header": header, "fields": fields, "envelope": self._envelope_of(record)}
         pieces, _ = _pieces(bad, frozenset())
-        return b"".join(chain.from_iterable(woven(_Nobody(self._sequence), pieces))).removesuffix(b"\n")
+        return lines_of(_Nobody(self._sequence), pieces).removesuffix(b"\n")
 
     def _envelope_of(self, bad: BadRecord) -> Any:  # noqa: ANN401 - trees
         """The envelope of a record of which nothing can be told but its id."""

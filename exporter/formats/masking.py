@@ -1,111 +1,24 @@
 """Secrets masked in the columns of a block, at the speed of looking for a few characters.
 
 Hardly any column holds one, so each is first looked over as a whole, for signs that every form of a secret
-has and that are quick to find; values with a sign are then read one by one.
+has; values with a sign are then read one by one.
 """
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 from exporter.formats.secret_forms import mask_json, mask_text, quoted
 from exporter.formats.secret_names import MASK, Kind, is_secret, kind_of
+from exporter.formats.secret_signs import places
 from exporter.formats.selection import text_of
+from exporter.fragments import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from exporter.interfaces import Column
-
-
-class _Sign(NamedTuple):
-    """What every secret of some form has. Its pattern begins with a literal, which `re` finds fast.
-
-    It has ``byte``, and one of each of ``others``: a text without them is known in next to no time, and most
-    texts never come before `re`.
-    """
-
-    byte: bytes
-    others: tuple[bytes, ...]
-    pattern: re.Pattern[bytes]
-
-    def places(self, text: bytes) -> Iterable[int]:
-        """Where it is."""
-        if self.byte in text and all(any(byte in text for byte in some) for some in self.others):
-            return (found.start() for found in self.pattern.finditer(text))
-        return ()
-
-
-def _sign(pattern: str, byte: str, *others: str) -> _Sign:
-    return _Sign(byte.encode(), tuple(some.encode() for some in others), re.compile(pattern.encode()))
-
-
-def _behind(*endings: str) -> str:
-    """Right behind one of these."""
-    return "|".join(f"(?<={ending})" for ending in endings)
-
-
-_ENDS: Final = (
-    *("token", "secret", "password", "passwd", "passphrase", "pwd", "sig", "signature"),
-    *("authorization", "cookie", "[iegnrst]key", "[iegnrst][_-]key"),  # of an api, an account and so on
-)
-"""What the names of secrets end in. Each ending has one length, as looking back needs it."""
-
-_LAST: Final = "[aikoprsuAIKOPRSU][eiorswEIORSW][degntyDEGNTY]"
-"""Their last three letters; most names end otherwise."""
-
-_NAMED: Final = "kKsSzZwW"
-"""One of these is in the name of every secret."""
-
-
-def _behind_name(after: str) -> str:
-    """Right behind the name of a secret and what comes after it."""
-    return f"(?<={_LAST}{after})(?:{_behind(*(f'(?i:{end}){after}' for end in _ENDS))})"
-
-
-def _behind_any_name(mark: str) -> str:
-    """Right behind a name, in quotes of whatever depth or none, and this mark; or white space before it."""
-    backslashed = (
-        *(_behind_name(rf"\\{{{depth}}}[\"']{mark}") for depth in range(1, 8)),
-        rf"(?<=\\{{8}}[\"']{mark})",  # JSON in a text, in JSON in a text, and so on
-    )
-    unusual = rf"(?<=\\.{mark})(?:(?<=[nrt]{mark})|{'|'.join(backslashed)})|(?<=[\"' nrtdegyDEGNTY] {mark})"
-    quoted_name = _behind_name(rf"[\"']{mark}")
-    return f"{_behind_name(mark)}|{quoted_name}|{unusual}"
-
-
-_WITH_HYPHEN: Final = (
-    "gl(?:rt|dt)-",
-    "gl(?:pat|ptt|cbt)-",
-    "xox[abeoprs]-",
-    "xapp-",
-    "sk-",
-    "pypi-",
-    "GOCSPX-",
-)
-_WITH_LINE: Final = (
-    *("gh[pousr]_", "github_pat_", "[sr]k_(?:live|test)_", "npm_", "whsec_", "hf_", "shp(?:at|ca|pa|ss)_"),
-    "do[opr]_v1_",
-)
-_SIGNS: Final = (
-    _sign(f"_(?<=[acefmoprstu1]_)(?:{_behind(*_WITH_LINE)})", "_", "hkmd"),
-    _sign(f"-(?:(?<=[abeikoprstX]-)(?:{_behind(*_WITH_HYPHEN)})|(?=BEGIN ))", "-", "lxkpGB"),
-    _sign("I(?:(?<=A[KS]I)A|(?<=AI)za)", "I", "A", "KSz"),
-    _sign("J(?<=eyJ)", "J", "y", "."),
-    _sign(r"G(?<=SG)\.", "G", "S", "."),
-    _sign(r"y(?=a29\.)", "y", "9", "."),
-    _sign(r"v(?<=hv)s\.", "v", "h", "."),
-    _sign("earer ", " ", "bB", "r"),
-    _sign(r"/(?<=[:\\]/)\\*/[^\s\"'@/]*@", "@", "/", ":"),  # the password of a URL
-    _sign(r"k(?=\.com\\*/)(?<=hooks\.slack)", "k", "/"),
-    *(_sign(f"{mark}(?:{_behind_any_name(mark)})", mark, _NAMED) for mark in ":="),
-    _sign("\t", "\t"),  # which may stand before a colon, as a space does
-    _sign("\r", "\r"),
-    # A character that is spelt out, so that no other sign is to be seen.
-    _sign(r"\\u00(?:[2-7]|0[9aAdD])", "\\", "u", "0"),
-)
 
 
 class MaskedColumn:
@@ -159,11 +72,10 @@ class MaskedColumn:
 
 def suspicious(fragments: Sequence[bytes]) -> list[int]:
     """Which values have a sign of a secret, by their indexes."""
-    text = b"\n".join(fragments)
-    places = sorted(place for sign in _SIGNS for place in sign.places(text))
+    text = joined(fragments)
     indexes: dict[int, None] = {}
     index = end = 0
-    for place in places:
+    for place in places(text):
         index += text.count(b"\n", end, place)
         indexes[index] = None
         end = place

@@ -6,16 +6,20 @@ the members of a record are written is told by a `Style`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from exporter.formats.conversions import NULL, Remembered, converted, text_of
 from exporter.formats.patterns import pattern_of
+from exporter.formats.weaving import each_woven, woven
+from exporter.fragments import Strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from exporter.formats.weaving import Part
     from exporter.interfaces import Block
 
 Writing: TypeAlias = "Callable[[Sequence[bytes]], Sequence[bytes]]"
@@ -47,6 +51,10 @@ class Node(Protocol):
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record. Raises ValueError when a value has no JSON form."""
+        ...
+
+    def parts(self, view: View) -> Sequence[Part]:
+        """What the fragments are put together from, to be put together with what is around them."""
         ...
 
 
@@ -104,13 +112,15 @@ class _Picked:
         return self._found[node]
 
 
-def woven(view: View, pieces: Sequence[Piece]) -> Iterator[tuple[bytes, ...]]:
+def lines_of(view: View, pieces: Sequence[Piece]) -> bytes:
     """The pieces of each record, one record after another."""
-    columns = (
-        repeat(piece, view.count) if isinstance(piece, bytes) else piece.fragments(view) for piece in pieces
+    return woven(_parts(view, pieces), view.count)
+
+
+def _parts(view: View, pieces: Sequence[Piece]) -> Iterator[Part]:
+    return chain.from_iterable(
+        (piece,) if isinstance(piece, bytes) else piece.parts(view) for piece in pieces
     )
-    # Strict, because a column one value short would otherwise cost a record in silence.
-    return zip(*columns, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +142,18 @@ class Style:
 # --- Expressions -----------------------------------------------------------------------------------
 
 
-class Expression:
+class Expression(ABC):
     """What is compared by identity: it stands for itself in what a view has found."""
 
     nullable = True
+
+    @abstractmethod
+    def fragments(self, view: View) -> Sequence[bytes]:
+        """One for each record."""
+
+    def parts(self, view: View) -> Sequence[Part]:
+        """Itself, but for what is put together from several."""
+        return (self.fragments(view),)
 
 
 class Constant(Expression):
@@ -209,7 +227,11 @@ class Woven(Expression):
         """The pieces of each, joined."""
         if len(self.pieces) == 1 and not isinstance(self.pieces[0], bytes):
             return self.pieces[0].fragments(view)
-        return list(map(b"".join, woven(view, self.pieces)))
+        return each_woven(self.parts(view), view.count)
+
+    def parts(self, view: View) -> Sequence[Part]:
+        """Those of its pieces."""
+        return list(_parts(view, self.pieces))
 
 
 class Member(Expression):
@@ -221,6 +243,13 @@ class Member(Expression):
         self._around = before, after
         self._node = node
         self._written = style.written
+
+    def parts(self, view: View) -> Sequence[Part]:
+        """Where every record has a value, what is around it stands in every record as well."""
+        if self._written is None and isinstance(values := view.of(self._node), Strings):
+            before, after = self._around
+            return (before, values, after)
+        return (self.fragments(view),)
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""

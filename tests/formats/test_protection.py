@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import hmac
 import ipaddress
 import json
+import weakref
 from datetime import UTC, datetime
 from typing import Any
 
@@ -130,6 +132,23 @@ def test_another_account_or_another_key_gives_another_name() -> None:
         for key in (KEY, account_key("0123456789abcdef", "globex"), account_key("0123456789abcdeF", "acme"))
     }
     assert len(names) == 3
+
+
+@pytest.mark.parametrize("how", ["mask", "drop"])
+def test_a_block_goes_as_soon_as_its_lines_are_there(how: str) -> None:
+    """And not when garbage is collected: many blocks of a large window would be in memory until then."""
+    form = compile_format(
+        Rendering("native", None, protected={"email": how}, mask_secrets=True), Occasion(1, END)
+    )
+    one = block(("ada@x.org", "10.0.0.1", "password=hunter2"))
+    form.encode(one)
+    seen = weakref.ref(one)
+    gc.disable()
+    try:
+        del one
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_value_that_cannot_be_read_spoils_no_record() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 
 from exporter.columns import NumberTimes, Roles
 from exporter.formats.mapping import MappedFormat, NativeFormat
 from exporter.model import Branch, flat_mapping
 from exporter.sources.postgres import values as postgres_values
+from exporter.sources.postgres.connection import Database, PostgresOptions
 from exporter.sources.postgres.copy import CopyBlock, CopyColumn, CopyLayout, Kind, blocks, key_of
 from tests.kit import reference
 from tests.kit.postgres import Postgres, postgres_binaries, postgres_server, shared_postgres, version_of
@@ -461,44 +464,59 @@ def test_null_is_no_id(kind: Kind) -> None:
 # --- Blocks -----------------------------------------------------------------------------------------
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400)), max_size=40),
-    st.integers(1, 7),
-    st.integers(1, 2000),
-)
-def test_blocks_hold_all_rows_and_end_between_keys(
-    steps: list[tuple[int, int]], max_rows: int, max_bytes: int
-) -> None:
-    """Blocks join to all rows; each is within its bounds but for equal keys, which are never parted."""
-    ids, rows = 0, []
-    for step, size in steps:
-        ids += step
-        rows.append(row(str(ids), TIME, "acme", "x" * size))
-    found = list(blocks(iter(rows), Branch.ON_TIME, layout_of(Kind.TEXT), max_rows, max_bytes))
+def in_pieces(rows: list[bytes], cuts: list[int]) -> Iterator[list[bytes]]:
+    """The rows in pieces of these sizes, and the rest as one."""
+    left = list(rows)
+    for size in cuts:
+        piece, left = left[:size], left[size:]
+        if piece:
+            yield piece
+    if left:
+        yield left
+
+
+@given(st.lists(st.integers(0, 3), max_size=40), st.lists(st.integers(1, 9), max_size=20))
+def test_blocks_hold_all_rows_and_end_between_keys(steps: list[int], cuts: list[int]) -> None:
+    """Blocks join to all rows; each is a piece, but that rows of an equal key are never parted."""
+    rows = [row(str(sum(steps[: index + 1])), TIME, "acme") for index in range(len(steps))]
+    pieces = list(in_pieces(rows, cuts))
+    found = list(blocks(iter(pieces), Branch.ON_TIME, layout_of(Kind.TEXT)))
     assert [each for block in found for each in block._rows] == rows
     assert all(one.key(len(one) - 1) != other.key(0) for one, other in pairwise(found))
     for block in found:
         apart = next(index for index in count() if block.key(index) == block.key(len(block) - 1))
-        assert len(block) <= max_rows or apart < max_rows
-        assert sum(map(len, block._rows[:apart])) < max_bytes
+        assert apart <= max(map(len, pieces))
 
 
-def test_a_block_needs_one_row_beyond_it_at_most() -> None:
-    """Rows are taken when they are needed, so that no more than a block of them is ever held."""
+def test_a_block_needs_one_piece_beyond_it_at_most() -> None:
+    """Rows are taken when they are needed, so that no more than two pieces of them are ever held."""
     taken = 0
 
-    def rows() -> Iterator[bytes]:
+    def pieces() -> Iterator[list[bytes]]:
         nonlocal taken
         for taken in count(1):
-            yield row(str(taken), TIME, "acme", "x" * 1_000)
+            yield [row(str(taken), TIME, "acme")]
 
-    found = blocks(rows(), Branch.ON_TIME, layout_of(Kind.TEXT), 10)
+    found = blocks(pieces(), Branch.ON_TIME, layout_of(Kind.TEXT))
     assert taken == 0
     for number in range(1, 4):
-        assert len(next(found)) == 10
-        assert taken == 10 * number + 1
-    large = blocks(rows(), Branch.ON_TIME, layout_of(Kind.TEXT), 10**9, max_bytes=20_000)
-    assert len(next(large)) == taken - 1 == 20
+        assert len(next(found)) == 1
+        assert taken == number + 1
+
+
+@pytest.mark.parametrize(("most_rows", "most_bytes"), [(1, 10**9), (7, 10**9), (10**9, 1), (10**9, 1_000)])
+def test_rows_come_in_pieces_that_are_bounded(most_rows: int, most_bytes: int) -> None:
+    """In number and, but for one row, in bytes; and all of them come, in order."""
+    server = shared_postgres()
+    database = Database(PostgresOptions(server.url(server.new_database())))
+    select = sql.SQL("SELECT n, repeat('x', n) FROM generate_series(1, 100) AS n")
+    with closing(database), database.reading() as session:
+        pieces = list(session.copy(select, most_rows, most_bytes))
+    assert b"".join(b"".join(piece) for piece in pieces) == b"".join(
+        b"%d\t%b\n" % (n, b"x" * n) for n in range(1, 101)
+    )
+    assert all(0 < len(piece) <= most_rows for piece in pieces)
+    assert all(sum(map(len, piece[:-1])) < most_bytes for piece in pieces)
 
 
 def test_slices_are_blocks() -> None:

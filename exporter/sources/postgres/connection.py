@@ -38,6 +38,8 @@ Row = tuple[object, ...]
 _OLDEST_VERSION = 130_000  # the first with xid8
 _MOST_IDLE = 16
 _CANCEL_TIMEOUT_S = 2.0
+_END_OF_COPY = -1
+PIECE_BYTES: Final = 1_000_000
 _BEGIN: Final = """
     BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'iso_8601';
@@ -148,10 +150,13 @@ class Session:
         """The first row of a statement."""
         return self.connection.execute(_composed(statement)).fetchone()
 
-    def copy(self, select: sql.Composable) -> Generator[bytes, None, None]:
-        """The rows of a SELECT over records, one by one, as COPY writes them in text format.
+    def copy(
+        self, select: sql.Composable, most_rows: int, most_bytes: int = PIECE_BYTES
+    ) -> Generator[list[bytes], None, None]:
+        """The rows of a SELECT over records as COPY writes them in text format, some at a time.
 
-        Closing the generator ends the statement and the connection at once.
+        A piece has up to ``most_rows`` rows or about ``most_bytes``, and one row at least. Closing the
+        generator ends the statement and the connection at once.
         """
         # Where the server does not know the encoding of its texts, they come as they are, valid or not.
         encoding = sql.SQL("" if self.valid_utf8 else " (ENCODING 'SQL_ASCII')")
@@ -159,21 +164,30 @@ class Session:
         cursor = self.connection.cursor()
         with translated(self._place, records=True), cursor.copy(_composed(statement)):
             try:
-                yield from self._arriving(self.connection.pgconn)
+                yield from self._arriving(self.connection.pgconn, most_rows, most_bytes)
             except GeneratorExit:
                 self._abandon()
                 raise
 
-    def _arriving(self, pgconn: PGconn) -> Generator[bytes, None, None]:
-        """What `Copy.read` does, at half its price: nothing else is called while rows are there."""
-        while True:
-            size, row = pgconn.get_copy_data(1)
-            if size > 0:
-                yield bytes(row)
-            elif size == 0:
+    def _arriving(
+        self, pgconn: PGconn, most_rows: int, most_bytes: int
+    ) -> Generator[list[bytes], None, None]:
+        """What `Copy.read` does, at a fraction of its price: nothing else is called while rows are there."""
+        receive = pgconn.get_copy_data
+        rows: list[bytes] = []
+        room = most_bytes
+        while (answer := receive(1))[0] != _END_OF_COPY:
+            size, row = answer
+            if not size:
                 self.connection.wait(_arrival(pgconn))
-            else:
-                break
+                continue
+            rows.append(bytes(row))
+            room -= size
+            if room <= 0 or len(rows) >= most_rows:
+                yield rows
+                rows, room = [], most_bytes
+        if rows:
+            yield rows
         for result in self.connection.wait(generators.fetch_many(pgconn)):
             if result.status != ExecStatus.COMMAND_OK:
                 raise error_from_result(result, encoding=self.connection.info.encoding)

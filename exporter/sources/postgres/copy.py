@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CopyBlock", "CopyColumn", "CopyLayout", "CopyValues", "Kind", "blocks", "key_of"]
 
-BLOCK_BYTES = 4_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class CopyColumn:
@@ -97,6 +95,11 @@ class CopyBlock:
     def __len__(self) -> int:
         """How many records."""
         return len(self._rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """What its rows take, as COPY wrote them."""
+        return sum(map(len, self._rows))
 
     @cached_property
     def columns(self) -> Mapping[str, CopyValues]:
@@ -174,31 +177,27 @@ def _field(row: bytes, layout: CopyLayout, name: str) -> tuple[bytes, Kind]:
 
 
 def blocks(
-    rows: Iterator[bytes], branch: Branch, layout: CopyLayout, max_rows: int, max_bytes: int = BLOCK_BYTES
+    pieces: Iterator[list[bytes]], branch: Branch, layout: CopyLayout
 ) -> Generator[CopyBlock, None, None]:
-    """Up to ``max_rows`` rows or about ``max_bytes`` a block, which ends only between different keys.
+    """A block for each piece of rows, but that a block ends only between different keys.
 
-    Takes no more than one row beyond a block before handing it over. Does not close ``rows``.
+    Takes no more than one piece beyond a block before handing it over. Does not close ``pieces``.
     """
-    ahead = next(rows, None)
-    while ahead is not None:
-        piece = [ahead]
-        _fill(piece, rows, max_rows, max_bytes)
-        last = key_of(piece[-1], branch, layout)
-        while (ahead := next(rows, None)) is not None and key_of(ahead, branch, layout) == last:
-            piece.append(ahead)
+    piece = next(pieces, None)
+    while piece is not None:
+        ahead = next(pieces, None)
+        while ahead is not None and (count := _of_the_same_key(piece, ahead, branch, layout)):
+            piece += ahead[:count]
+            ahead = ahead[count:] or next(pieces, None)
         yield CopyBlock(branch, layout, piece)
+        piece = ahead
 
 
-def _fill(piece: list[bytes], rows: Iterator[bytes], max_rows: int, max_bytes: int) -> None:
-    room = max_bytes - len(piece[0])
-    if room <= 0 or max_rows <= 1:
-        return
-    for row in rows:
-        piece.append(row)
-        room -= len(row)
-        if room <= 0 or len(piece) >= max_rows:
-            return
+def _of_the_same_key(piece: list[bytes], ahead: list[bytes], branch: Branch, layout: CopyLayout) -> int:
+    """How many of the rows ahead have the key of the last one before them."""
+    last = key_of(piece[-1], branch, layout)
+    different = (index for index, row in enumerate(ahead) if key_of(row, branch, layout) != last)
+    return next(different, len(ahead))
 
 
 def _split(row: bytes) -> list[bytes]:

@@ -92,8 +92,8 @@ class Snapshot:
     def blocks(self, one: Range, layout: CopyLayout, block_rows: int) -> Generator[CopyBlock, None, None]:
         """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
         for branch, select in self.statements(one, layout):
-            with closing(self.session.copy(select)) as rows:
-                yield from blocks(rows, branch, layout, block_rows)
+            with closing(self.session.copy(select, block_rows)) as pieces:
+                yield from blocks(pieces, branch, layout)
 
     def statements(self, one: Range, layout: CopyLayout) -> Iterator[tuple[Branch, sql.Composed]]:
         """What each branch of a range is read by; its settings are in force when it comes."""

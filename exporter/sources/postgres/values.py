@@ -20,6 +20,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.columns import NANOSECONDS
+from exporter.fragments import Strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,7 @@ _JSON_ESCAPES = (
 )
 _REMARKABLE = NULL + rb"\v" + b"".join(raw for raw, _ in _JSON_ESCAPES)
 _ORDINARY = bytes(code for code in range(256) if code not in _REMARKABLE)
+_VERTICAL_TAB = re.compile(rb"\\v")  # finds a backslash sooner than `in` finds the two
 _JSON_WHITESPACE = (rb"\n", rb"\r", rb"\t")
 
 _BOOLEANS = {b"t": b"true", b"f": b"false", NULL: b"null"}
@@ -60,8 +62,8 @@ _NO_NUMBERS = {NULL: b"null", **{name: b'"%b"' % name for name in (b"NaN", b"Inf
 
 _ZONE = b"+00"  # every session is in UTC
 _DIGITS = b"0123456789"
-_SIGNS = b"-- ::.\t"
-_NO_TIME = b"0000-00-00 00:00:00.000000"  # there is no year 0
+_SIGNS = b"-- ::."
+_NO_TIME = b"0000-00-00T00:00:00.000000"  # there is no year 0
 _WIDTH, _WIDTH_OF_SECOND = len(_NO_TIME), len(b"0000-00-00 00:00:00")
 
 
@@ -175,39 +177,47 @@ def _second(seconds: int) -> bytes:
 def require_utf8(values: Sequence[bytes]) -> None:
     """Raise ValueError unless all values are UTF-8."""
     try:
-        b"\t".join(values).decode()
+        b"\n".join(values).decode()
     except UnicodeDecodeError as error:
         raise ValueError("the text is not valid UTF-8") from error
 
 
-def instants(kind: Kind, values: Sequence[bytes], unit: str | None) -> list[bytes]:
+def instants(kind: Kind, values: Sequence[bytes], unit: str | None) -> Sequence[bytes]:
     """Each value of a time column as an RFC 3339 time in UTC; ValueError if there is one without."""
     if unit is not None:
         return [number_instant(value, unit) for value in values]
     if kind is Kind.DATE:
         return [_instant(kind, value, b"Z") for value in values]
-    joined = _canonical(kind, values)
-    if joined is None or _NO_TIME in joined:
+    found = _canonical(kind, values, b"Z")
+    if found is None or _NO_TIME + b"Z" in found:
         raise ValueError(UNREADABLE)
-    return _quoted(joined.replace(b" ", b"T"), null=b"", mark=b"Z")
+    return Strings(found.split(b"\n"), found)
 
 
-def _texts(values: Sequence[bytes]) -> list[bytes]:
+def _texts(values: Sequence[bytes]) -> Sequence[bytes]:
     """Each value as a JSON string, or null."""
-    joined = b"\t".join(values)
+    joined = plain = b"\n".join(values)
     # Looking for two bytes is slow: one quick pass leaves next to nothing to look through.
     remarkable = joined.translate(None, _ORDINARY)
-    if rb"\v" in remarkable:
+    if rb"\v" in remarkable and _VERTICAL_TAB.search(joined):
         joined = joined.replace(rb"\\", _STAND_IN).replace(rb"\v", rb"\u000b").replace(_STAND_IN, rb"\\")
     for raw, escape in _JSON_ESCAPES:
         if raw in remarkable:
             joined = joined.replace(raw, escape)
-    return _quoted(joined, null=NULL if NULL in remarkable else b"")
+    inside = values if joined == plain else joined.split(b"\n")
+    return _strings(inside) if NULL in remarkable else Strings(inside, joined)
 
 
-def _json_texts(values: Sequence[bytes]) -> list[bytes]:
+def _strings(inside: Sequence[bytes]) -> Sequence[bytes]:
+    r"""What is inside of JSON strings as these, but null for ``\N``, which no text is."""
+    if NULL not in inside:
+        return Strings(inside)
+    return [b"null" if one == NULL else b'"%b"' % one for one in inside]
+
+
+def _json_texts(values: Sequence[bytes]) -> Sequence[bytes]:
     """JSON text as it stands, but for the white space between tokens that would break a line."""
-    joined = b"\t".join(values)
+    joined = plain = b"\n".join(values)
     if b"\\" in joined:
         joined = joined.replace(rb"\\", _STAND_IN).replace(NULL, b"null")
         if b"\\" in joined:
@@ -217,18 +227,7 @@ def _json_texts(values: Sequence[bytes]) -> list[bytes]:
     if not joined.isascii():
         for raw, escape in _LINE_SEPARATORS:
             joined = joined.replace(raw, escape)
-    return joined.split(b"\t")
-
-
-def _quoted(joined: bytes, *, null: bytes = NULL, mark: bytes = b"") -> list[bytes]:
-    r"""Values joined by tabs, put in quotes with a mark at the end of each; ``null`` is none of them.
-
-    No text has ``"\N"`` inside: its own quotes have a backslash before them, and ``\N`` is no escape.
-    """
-    quoted = b'"' + joined.replace(b"\t", mark + b'"\t"') + mark + b'"'
-    if null:
-        quoted = quoted.replace(b'"%b%b"' % (null, mark), b"null")
-    return quoted.split(b"\t")
+    return values if joined == plain else joined.split(b"\n")
 
 
 def _integers(values: Sequence[bytes]) -> list[bytes]:
@@ -253,44 +252,55 @@ def _base64(value: bytes) -> bytes:
     return b'"%b"' % b2a_base64(unhexlify(value[3:]), newline=False)
 
 
-def _short_texts(values: Sequence[bytes]) -> list[bytes]:
+def _short_texts(values: Sequence[bytes]) -> Sequence[bytes]:
     """Texts of types whose values never need an escape."""
-    return _quoted(b"\t".join(values))
+    return _strings(values)
 
 
-def _timestamps(kind: Kind, values: Sequence[bytes]) -> list[bytes]:
+def _timestamps(kind: Kind, values: Sequence[bytes]) -> Sequence[bytes]:
     """RFC 3339 with six digits; infinity, years before 1 and from 10000 on as PostgreSQL writes them."""
     mark = b"Z" if kind is Kind.TIMESTAMPTZ else b""
-    joined = _canonical(kind, values)
-    if joined is not None:
-        return _quoted(joined.replace(b" ", b"T"), null=_NO_TIME.replace(b" ", b"T"), mark=mark)
+    found = _canonical(kind, values, mark)
+    if found is not None:
+        inside, nothing = found.split(b"\n"), _NO_TIME + mark
+        if nothing not in found:
+            return Strings(inside, found)
+        return [b"null" if one == nothing else b'"%b"' % one for one in inside]
     usual = _FORMS[kind].fullmatch
-    return [_instant(kind, value, mark) if usual(value) else _quoted(value)[0] for value in values]
+    return [_instant(kind, value, mark) if usual(value) else _strings([value])[0] for value in values]
 
 
 def _instant(kind: Kind, value: bytes, mark: bytes) -> bytes:
     return b'"%b%b"' % (time_key(kind, value).replace(" ", "T").encode(), mark)
 
 
-def _canonical(kind: Kind, values: Sequence[bytes]) -> bytes | None:
-    """Timestamps with six digits and no zone, NULL as ``_NO_TIME``, joined by tabs; None if one is odd."""
+def _canonical(kind: Kind, values: Sequence[bytes], mark: bytes) -> bytes | None:
+    """Timestamps with a T, six digits and a mark, NULL as ``_NO_TIME``, one a line; None if one is odd."""
     zone = _ZONE if kind is Kind.TIMESTAMPTZ else b""
-    joined = (b"\t".join(values) + b"\t").replace(NULL + b"\t", _NO_TIME + zone + b"\t")
-    bare = joined.replace(zone + b"\t", b"\t")[:-1]
-    if len(joined) - 1 - len(bare) != len(values) * len(zone):
-        return None
-    fixed = b"\t".join([one if len(one) == _WIDTH else _padded(one) for one in bare.split(b"\t")]) + b"\t"
+    width = _WIDTH + len(zone)
+    fixed = b"\n".join([one if len(one) == width else _padded(one, zone) for one in values]) + b"\n"
     # Widths, the place of one sign and the order of all: what is left can only be digits in their places.
-    if len(fixed) != len(values) * (_WIDTH + 1) or fixed[4 :: _WIDTH + 1].strip(b"-"):
+    line = width + 1
+    if len(fixed) != len(values) * line or fixed[4::line].strip(b"-"):
         return None
-    return fixed[:-1] if fixed.translate(None, _DIGITS) == _SIGNS * len(values) else None
+    if fixed.translate(None, _DIGITS) != (_SIGNS + zone[:1] + b"\n") * len(values):
+        return None
+    if zone and (fixed[width - 1 :: line].strip(b"0") or fixed[width - 2 :: line].strip(b"0")):
+        return None
+    return fixed[:-1].replace(b" ", b"T").replace(zone + b"\n", mark + b"\n").removesuffix(zone) + mark
 
 
-def _padded(bare: bytes) -> bytes:
-    return bare + b".000000" if len(bare) == _WIDTH_OF_SECOND else bare.ljust(_WIDTH, b"0")
+def _padded(value: bytes, zone: bytes) -> bytes:
+    """A time with six digits of a second; what is none stays odd."""
+    if value == NULL:
+        return _NO_TIME.replace(b"T", b" ") + zone
+    bare = value.removesuffix(zone)
+    if zone and bare == value:
+        return value
+    return (bare + b".000000" if len(bare) == _WIDTH_OF_SECOND else bare.ljust(_WIDTH, b"0")) + zone
 
 
-Conversion: TypeAlias = "Callable[[Sequence[bytes]], list[bytes]]"
+Conversion: TypeAlias = "Callable[[Sequence[bytes]], Sequence[bytes]]"
 
 AS_JSON: Final[Mapping[Kind, Conversion]] = {
     Kind.INTEGER: _integers,
