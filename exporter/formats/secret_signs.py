@@ -10,15 +10,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-import hyperscan
-
 from exporter.formats.secret_names import ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hyperscan import Database
+
 _SPACE: Final = r"(?:\\+[nrt]|[ \t\r\n])*"
-_WORD: Final = "[A-Za-z0-9_-]"
+_ESCAPE: Final = r"\\(?:[bfnrt]|u[0-9A-Fa-f]{4})"
 _SIGNS: Final = (
     rf"(?i:{'|'.join(ENDINGS)})(?:\\*[\"'])?{_SPACE}[:=]",
     "gh[pousr]_[A-Za-z0-9]",
@@ -27,12 +27,12 @@ _SIGNS: Final = (
     "xapp-[0-9]",
     "xox[abeoprs]-",
     "[sr]k_(?:live|test)_",
-    f"sk-{_WORD}{{20}}",
-    f"pypi-{_WORD}{{16}}",
+    rf"(?:^|[^A-Za-z0-9]|{_ESCAPE})sk-",  # not `task-`, `desk-`, `risk-`
+    "pypi-",
     "GOCSPX-",
     "whsec_",
-    "npm_[A-Za-z0-9]{30}",
-    "hf_[A-Za-z0-9]{30}",
+    "npm_",
+    "hf_",
     "shp(?:at|ca|pa|ss)_",
     "do[opr]_v1_",
     "AIza",
@@ -50,15 +50,19 @@ _SIGNS: Final = (
 )
 
 
-class _Scanner(threading.local):
-    """The signs made ready for one thread: its room to work in cannot be shared."""
-
-    def __init__(self) -> None:
-        self.database = hyperscan.Database()
-        self.database.compile(expressions=["|".join(f"(?:{sign})" for sign in _SIGNS).encode()], ids=[0])
+_OF_THREAD: Final = threading.local()
 
 
-_SCANNER: Final = _Scanner()
+def _scanner() -> Database:
+    """The signs made ready for this thread: the room that a scan works in cannot be shared."""
+    try:
+        found: Database = _OF_THREAD.scanner
+    except AttributeError:
+        import hyperscan
+
+        found = _OF_THREAD.scanner = hyperscan.Database()
+        found.compile(expressions=["|".join(f"(?:{sign})" for sign in _SIGNS).encode()], ids=[0])
+    return found
 
 
 def places(text: bytes) -> Sequence[int]:
@@ -68,5 +72,5 @@ def places(text: bytes) -> Sequence[int]:
     def note(_id: int, _start: int, end: int, _flags: int, _context: object) -> None:
         found.append(end - 1)
 
-    _SCANNER.database.scan(text, match_event_handler=note)
+    _scanner().scan(text, match_event_handler=note)
     return sorted(found)

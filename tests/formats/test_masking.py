@@ -332,6 +332,21 @@ def test_every_form_of_a_secret_has_a_sign_of_its_own(secret: str) -> None:
     assert masked(column[3]) != column[3]
 
 
+@pytest.mark.parametrize(
+    "before", ["", "\n", "\t", "\x0b", "\x1f", "\u2028", "\u00fc", '"', "\\", "/", "_", " "]
+)
+@pytest.mark.parametrize("depth", range(3))
+def test_a_token_is_seen_whatever_stands_before_it(before: str, depth: int) -> None:
+    """And however that is spelt in JSON in a text in JSON."""
+    for token in TOKENS:
+        value: Any = f"{before}{token}"
+        for _ in range(depth):
+            value = {"inner": json.dumps(value)}
+        fragment = as_json(value) if isinstance(value, str) else json.dumps(value).encode()
+        assert masked(fragment) == fragment or suspicious([b'"x"', fragment]) == [1]
+        assert depth or before == "_" or masked(fragment) != fragment
+
+
 @given(st.uuids(), st.emails(), st.integers(), st.binary(max_size=64))
 def test_ids_addresses_and_hashes_are_no_secrets(one: uuid.UUID, email: str, number: int, raw: bytes) -> None:
     text = f"{one} {one.hex} {email} {number} {raw.hex()}"

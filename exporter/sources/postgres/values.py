@@ -230,11 +230,14 @@ def _json_texts(values: Sequence[bytes]) -> Sequence[bytes]:
     return values if joined == plain else joined.split(b"\n")
 
 
-def _integers(values: Sequence[bytes]) -> list[bytes]:
-    return [b"null" if value == NULL else value for value in values]
+def _integers(values: Sequence[bytes]) -> Sequence[bytes]:
+    return values if NULL not in values else [b"null" if value == NULL else value for value in values]
 
 
-def _numbers(values: Sequence[bytes]) -> list[bytes]:
+def _numbers(values: Sequence[bytes]) -> Sequence[bytes]:
+    together = b"\n".join(values)
+    if b"N" not in together and b"I" not in together:  # one of which is in whatever is no number
+        return values
     return [_NO_NUMBERS.get(value, value) for value in values]
 
 
