@@ -39,6 +39,10 @@ class Strings(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self.inside)
 
+    def pick(self, indexes: Sequence[int]) -> Strings:
+        """Some of them."""
+        return Strings([self.inside[index] for index in indexes])
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
@@ -60,3 +64,10 @@ class Strings(Sequence[bytes]):
 def joined(fragments: Sequence[bytes]) -> bytes:
     """A column's values, one a line; of ``Strings`` what is inside their quotes."""
     return fragments.joined if isinstance(fragments, Strings) else b"\n".join(fragments)
+
+
+def picked(fragments: Sequence[bytes], indexes: Sequence[int]) -> Sequence[bytes]:
+    """Some of a column's values."""
+    if isinstance(fragments, Strings):
+        return fragments.pick(indexes)
+    return [fragments[index] for index in indexes]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from exporter.formats.conversions import NULL, Remembered, converted, text_of
 from exporter.formats.patterns import pattern_of
 from exporter.formats.weaving import each_woven, woven
-from exporter.fragments import Strings
+from exporter.fragments import Strings, picked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,8 +103,7 @@ class _Picked:
         self.names = view.names
 
     def column(self, name: str, conversions: tuple[str, ...]) -> Sequence[bytes]:
-        whole = self._view.column(name, conversions)
-        return [whole[index] for index in self._indexes]
+        return picked(self._view.column(name, conversions), self._indexes)
 
     def of(self, node: Node) -> Sequence[bytes]:
         if node not in self._found:
@@ -339,6 +338,8 @@ class Match(Expression):
             return list(map(self._taken.__getitem__, keys))
         # Such keys may be ids, no two of which are equal: there is nothing to remember.
         absent, present = self._taken[NULL], self._taken[b'"x"']
+        if isinstance(keys, Strings):
+            return [present if one else absent for one in keys.inside]
         return [absent if one in _ABSENT or _is_blank(one) else present for one in keys]
 
     def fragments(self, view: View) -> Sequence[bytes]:
