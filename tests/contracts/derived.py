@@ -228,7 +228,7 @@ def test_it_is_read_like_a_column(make: Callable[..., Bench]) -> None:
     ((_, block),) = bench.source.read([one], ["first_login", "action"])
     assert list(block.columns) == ["action", "first_login"]
     ((_, alone),) = bench.source.read([one], ["first_login"])
-    assert alone.columns["first_login"].json() == [b"true"]
+    assert list(alone.columns["first_login"].json()) == [b"true"]
     ((_, without),) = bench.source.read([one], ["note"])
     assert list(without.columns) == ["note"]
     assert b"first_login" not in without.raw(0)

@@ -9,10 +9,10 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import MissingColumn, SourceChanged
@@ -40,6 +40,7 @@ class Bench(Protocol):
 
 
 Read = tuple[Branch, Key, str, bytes]
+_Record = tuple[str, "float | None"]
 
 
 def at(seconds: float) -> datetime:
@@ -58,10 +59,13 @@ def read(source: Source, one: Range) -> list[Read]:
 
 
 def read_all(source: Source, ranges: Sequence[Range]) -> list[list[Read]]:
-    """The records of each of several ranges, read in one go."""
+    """The records of each of several ranges, read in one go; they come one range after the other."""
     found: list[list[Read]] = [[] for _ in ranges]
+    latest = 0
     for index, block in source.read(ranges, None):
         assert len(block)
+        assert index >= latest
+        latest = index
         assert block.belongs_to(ranges[index].account)
         notes = block.columns["note"].json()
         for row in range(len(block)):
@@ -238,7 +242,7 @@ def test_only_the_columns_asked_for(make: Callable[[], Bench]) -> None:
     assert list(everything.columns) == names
     ((_, block),) = bench.source.read([one], ["note", names[0]])
     assert list(block.columns) == [names[0], "note"]
-    assert block.columns["note"].json() == [b'"hello"']
+    assert list(block.columns["note"].json()) == [b'"hello"']
 
 
 def test_a_missing_column_is_one_exports_trouble(make: Callable[[], Bench]) -> None:
@@ -291,6 +295,64 @@ def test_quiet_until_passes_over_no_record(make: Callable[[], Bench]) -> None:
     assert bench.source.quiet_until("acme", at(22), at(41), seal) == at(40)
     assert bench.source.quiet_until("nobody", at(0), at(50), seal) == at(50)
     assert bench.source.quiet_until("acme", at(0), at(50), bench.source.seal()) == at(1)
+
+
+class _Asked(NamedTuple):
+    """A range that is asked for: of whom, whether as window 1, and whether since an older seal."""
+
+    account: str
+    is_first: bool = False
+    is_older: bool = False
+
+
+_SOME = st.sampled_from(("acme", "ACME", "acme ", "acmé", "a%", "", "a\\t\t\nb"))
+_SOMETIME = st.none() | st.sampled_from([-40.0, -0.000001, 0.0, 3.0, 3.0, 9.999999, 10.0])
+_SOME_RECORDS = st.lists(st.tuples(_SOME, _SOMETIME), max_size=25)
+_MOSTLY_ALIKE = st.builds(_Asked, _SOME) | st.builds(_Asked, _SOME, st.booleans(), st.booleans())
+
+
+def test_many_ranges_at_once_are_what_each_is_alone(make: Callable[[], Bench]) -> None:
+    """Windows of many accounts read together give each record, in its order, that each gives alone."""
+
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        known=_SOME_RECORDS,
+        new=_SOME_RECORDS,
+        asked=st.lists(_MOSTLY_ALIKE, min_size=2, max_size=9),
+        cut=st.integers(0, 100),
+    )
+    def check(known: list[_Record], new: list[_Record], asked: list[_Asked], cut: int) -> None:
+        bench = make()
+        bench.insert("other", at(0))  # with bad times alone a source may take its settings for wrong
+        begin, previous, seal = (_sealed(bench, records) for records in ([], known, new))
+        live = [
+            Range(account, window(0), seal, begin if is_older else previous, first=is_first)
+            for account, is_first, is_older in asked
+        ]
+        alone = [read(bench.source, one) for one in live]
+        assert read_all(bench.source, live) == alone
+        mixed = [replace(one, previous=None, first=False) for one in live] + _parts(live, alone, cut)
+        expected = [read(bench.source, one) for one in mixed]
+        assert read_all(bench.source, [*mixed, *live]) == [*expected, *alone]
+
+    check()
+
+
+def _sealed(bench: Bench, records: Sequence[_Record]) -> Seal:
+    """A seal behind some more records."""
+    for account, seconds in records:
+        bench.insert(account, None if seconds is None else at(seconds))
+    return bench.source.seal()
+
+
+def _parts(ranges: Sequence[Range], whole: Sequence[list[Read]], cut: int) -> list[Range]:
+    """Some of the ranges whole, and one of them in two parts, wherever there is one that can be cut."""
+    parts = list(ranges)
+    at_all = [(index, key) for index, records in enumerate(whole) for _, key, _, _ in records]
+    if at_all:
+        index, key = at_all[cut % len(at_all)]
+        parts[index : index + 1] = [replace(ranges[index], last=key), replace(ranges[index], after=key)]
+    return parts
 
 
 _SECONDS = (

@@ -132,10 +132,13 @@ def test_contract(promise: Callable[[Callable[[], Bench]], None], make: Callable
     promise(make)
 
 
+HISTORIES = ("consecutive_windows_hold_every_record_once", "many_ranges_at_once_are_what_each_is_alone")
+
+
 def _on_postgres(name: str, promise: Callable[[Callable[[], Bench]], None]) -> ParameterSet:
-    """A promise for a variant; the one about many histories takes seconds, so one variant has it quick."""
+    """A promise for a variant; those about many histories take seconds, so one variant has them quick."""
     promised = promise.__name__.removeprefix("test_")
-    is_slow = promised == "consecutive_windows_hold_every_record_once" and name != "xid8"
+    is_slow = promised in HISTORIES and name != "xid8"
     marks = [pytest.mark.slow] if is_slow else []
     return pytest.param(VARIANTS[name], promise, id=f"{name}-{promised}", marks=marks)
 

@@ -45,20 +45,18 @@ class Records(Protocol):
         """What ids sort by."""
         ...
 
-    def of_account(self, account: str) -> Sequence[sql.Composable]:
-        """An account's records."""
-        ...
 
-
-def is_first(records: Records, first: FirstOf, one: Range, branch: Branch) -> sql.Composable:
-    """A boolean for a record of this branch, or NULL."""
+def is_first(
+    records: Records, first: FirstOf, one: Range, branch: Branch, whose: Sequence[sql.Composable]
+) -> sql.Composable:
+    """A boolean for a record of this branch, or NULL; ``whose`` are the terms of its account's records."""
     if branch is Branch.UNREADABLE:
         return _NEVER
     relation = records.relation
     of, action = relation.column(first.of), relation.column(first.action)
     listed = sql.SQL(", ").join([sql.Literal(text) for text in first.actions])
     counts = sql.SQL("{} IN ({})").format(action.text, listed)
-    terms = [*records.of_account(one.account), *_same(of), counts, *_before(records, one, branch)]
+    terms = [*whose, *_same(of), counts, *_before(records, one, branch)]
     return _FIRST.format(
         of=of.value,
         counts=counts,

@@ -11,13 +11,13 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from psycopg import sql
 
 from exporter.errors import MissingColumn
 from exporter.model import Branch
 from exporter.sources.derived import require_derived
+from exporter.sources.postgres.accounts import Accounts
 from exporter.sources.postgres.copy import CopyColumn, CopyLayout, blocks
 from exporter.sources.postgres.firsts import is_first
 from exporter.sources.postgres.relation import BYTEWISE, Column, Relation, require_columns
@@ -35,14 +35,12 @@ if TYPE_CHECKING:
     from exporter.sources.postgres.connection import Session
     from exporter.sources.postgres.copy import CopyBlock
 
-_INT8 = range(-(2**63), 2**63)
-_INT8_LENGTH = len(str(-(2**63)))
 _NEVER = sql.SQL("FALSE")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The records of one branch of a range, and what they are sorted by."""
+    """The records of one branch of a range, whosever they are, and what they are sorted by."""
 
     branch: Branch
     terms: Sequence[sql.Composable]
@@ -66,7 +64,8 @@ class Snapshot:
         self.relation = relation
         self.times = times
         self._roles = roles
-        self._id, self._account = relation.column(roles.id), relation.column(roles.account)
+        self._id = relation.column(roles.id)
+        self.accounts = Accounts(relation.column(roles.account))
         self._sorts = True
 
     @property
@@ -97,55 +96,64 @@ class Snapshot:
 
     def statements(self, one: Range, layout: CopyLayout) -> Iterator[tuple[Branch, sql.Composed]]:
         """What each branch of a range is read by; its settings are in force when it comes."""
-        for selection in self._selections(one):
-            self._let_it_sort(selection.branch is not Branch.ON_TIME)
-            what = sql.SQL(", ").join(
-                [self._shown(column.name, one, selection.branch) for column in layout.columns]
-            )
-            select = self.relation.select(what, selection.terms)
-            yield selection.branch, select + sql.SQL("ORDER BY ") + self._order(selection)
+        whose = self.accounts.of(one.account)
+        for selection in self.selections(one):
+            yield selection.branch, self._statement(selection, one, layout, whose)
 
-    def on_time(self, account: str, start: datetime, end: datetime, seal: Seal) -> list[sql.Composable]:
-        """An account's records in [start, end) that a seal holds."""
+    def of_each(
+        self, accounts: Sequence[str], selection: Selection, one: Range, layout: CopyLayout
+    ) -> sql.Composed:
+        """What a branch of a range is read by for one account after the other; its settings are in force.
+
+        A sub-select with an order stays as it is, and one that looks at the row beside it is done for each
+        row in turn: so the order is that of the accounts, and each one's own within.
+        """
+        select = self._statement(selection, one, layout, self.accounts.of_asked())
+        asked = self.accounts.asked(accounts)
+        return sql.SQL("SELECT found.* FROM {} CROSS JOIN LATERAL ({}) AS found").format(asked, select)
+
+    def _statement(
+        self, selection: Selection, one: Range, layout: CopyLayout, whose: Sequence[sql.Composable]
+    ) -> sql.Composed:
+        self._let_it_sort(selection.branch is not Branch.ON_TIME)
+        what = sql.SQL(", ").join(
+            [self._shown(column.name, one, selection.branch, whose) for column in layout.columns]
+        )
+        select = self.relation.select(what, [*whose, *selection.terms])
+        return select + sql.SQL("ORDER BY ") + self._order(selection)
+
+    def on_time(self, start: datetime, end: datetime, seal: Seal) -> list[sql.Composable]:
+        """Records in [start, end) that a seal holds."""
         # IS TRUE keeps the planner from the index on the position: that is a whole history.
         visible = sql.SQL("({}) IS TRUE").format(visible_at(self.session.moment, seal))
-        return [*self.of_account(account), *self.times.between(start, end), visible]
+        return [*self.times.between(start, end), visible]
 
     def first_on_time(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime | None:
         """The second of an account's first record in [start, end) that a seal holds."""
         time = self.times.column.value
-        select = self.relation.select(
-            sql.SQL("{}::text").format(time), self.on_time(account, start, end, seal)
-        )
+        terms = [*self.of_account(account), *self.on_time(start, end, seal)]
+        select = self.relation.select(sql.SQL("{}::text").format(time), terms)
         row = self.session.row(select + sql.SQL("ORDER BY {} LIMIT 1").format(time))
         return None if row is None else self.times.second(str(row[0]).encode())
 
     def of_account(self, account: str) -> list[sql.Composable]:
-        """An account's records: a first term for an index, and one for bytes, whatever the collation."""
-        column = self._account
-        if not _is_storable(account):
-            return [_NEVER]
-        if column.kind is Kind.INTEGER:
-            return [_equal(column.value, literal_of(column, account)) if _is_int8(account) else _NEVER]
-        if column.is_uuid:
-            return [_equal(column.value, literal_of(column, account)) if _is_uuid(account) else _NEVER]
-        same_bytes = _equal(column.text, sql.Literal(account))
-        return [_equal(column.value, sql.Literal(account)), same_bytes] if column.is_text else [same_bytes]
+        """An account's records."""
+        return self.accounts.of(account)
 
-    def _selections(self, one: Range) -> Iterator[Selection]:
+    def selections(self, one: Range) -> Iterator[Selection]:
         """The branches of a range that its part touches: times lie after all that is unreadable."""
         if one.previous is not None and (one.after is None or one.after[0] is None):
             yield self._unreadable(one, one.previous)
         if one.last is None or one.last[0] is not None:
             if one.previous is not None and not self._is_past_late(one):
                 yield self._late(one, one.previous)
-            terms = self.on_time(one.account, one.window.start, one.window.end, one.seal)
+            terms = self.on_time(one.window.start, one.window.end, one.seal)
             yield Selection(Branch.ON_TIME, [*terms, *self._part(one)], "time")
 
     def _unreadable(self, one: Range, previous: Seal) -> Selection:
         moment = self.session.moment
         new = [visible_at(moment, one.seal)] if one.first else newly_visible(moment, previous, one.seal)
-        terms = [*self.of_account(one.account), *new, self.times.unreadable]
+        terms = [*new, self.times.unreadable]
         if one.after is not None:
             terms.append(self._compared_id(">", one.after[1]))
         if one.last is not None and one.last[0] is None:
@@ -157,7 +165,7 @@ class Snapshot:
         # IS TRUE keeps the planner from the index on the time: that is a whole history, too.
         before = [*self.times.before(one.window.start), *self._part(one)]
         dated = sql.SQL("({}) IS TRUE").format(sql.SQL(" AND ").join(before))
-        return Selection(Branch.LATE, [*self.of_account(one.account), *new, dated], "time")
+        return Selection(Branch.LATE, [*new, dated], "time")
 
     def _is_past_late(self, one: Range) -> bool:
         """Whether a part begins behind the late records: to find none of them may cost a whole history."""
@@ -208,9 +216,11 @@ class Snapshot:
             self.session.connection.execute(f"SET LOCAL enable_sort = {'on' if sorts else 'off'}")
             self._sorts = sorts
 
-    def _shown(self, name: str, one: Range, branch: Branch) -> sql.Composable:
+    def _shown(
+        self, name: str, one: Range, branch: Branch, whose: Sequence[sql.Composable]
+    ) -> sql.Composable:
         if name in self.derived:
-            return is_first(self, self.derived[name], one, branch)
+            return is_first(self, self.derived[name], one, branch, whose)
         column = self.relation.columns[name]
         shown = sql.SQL("{}::text").format(column.value) if self._is_cast(column) else column.shown
         if column.name != self._roles.id or column.required:
@@ -235,28 +245,3 @@ class Snapshot:
 
 def _is_value(column: Column) -> bool:
     return column.kind in (Kind.INTEGER, Kind.NUMBER) or column.is_uuid
-
-
-def _is_storable(text: str) -> bool:
-    """No text in a database holds a zero byte, or half a character."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_int8(account: str) -> bool:
-    """Whether it is the one text of a number that the widest integer holds."""
-    is_short = len(account) <= _INT8_LENGTH and account.removeprefix("-").isdecimal()
-    return is_short and str(int(account)) == account and int(account) in _INT8
-
-
-def _is_uuid(account: str) -> bool:
-    try:
-        return str(UUID(account)) == account
-    except ValueError:
-        return False
-
-
-def _equal(left: sql.Composable, right: sql.Composable) -> sql.Composable:
-    return sql.SQL("{} = {}").format(left, right)

@@ -58,7 +58,7 @@ _FIND_TABLE = sql.SQL("""
                 AND a.attname = {account} AND t.attname = {time}
         )
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = coalesce(to_regclass({folded}), to_regclass({exact}))
+    WHERE c.oid = {oid}
 """)
 _COLUMNS = sql.SQL("""
     WITH RECURSIVE typed (number, name, required, type) AS (
@@ -105,7 +105,12 @@ class Column:
         """What COPY is asked for: arrays and composites as JSON, character(n) without its padding."""
         if self.made_json:
             return sql.SQL("to_json({})").format(self.value)
-        return sql.SQL("{}::text").format(self.value) if self.type_oid == _BPCHAR else self.value
+        return sql.SQL("{}::text").format(self.value) if self.is_padded else self.value
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether spaces are added to a value, which its text does not have."""
+        return self.type_oid == _BPCHAR
 
     @property
     def is_uuid(self) -> bool:
@@ -210,16 +215,18 @@ def _table(session: Session, text: str, roles: Roles) -> Relation:
     return Relation(origin, {column.name: column for column in columns}, table)
 
 
-def _find(session: Session, text: str, roles: Roles) -> Table:
+def regclass(text: str) -> sql.Composable:
     """A table by its name as in SQL; a name with capitals need not be quoted as it must be in SQL."""
     parts = _parts(text)
-    values = {
-        "exact": ".".join(_quoted(part) for part, _ in parts),
-        "folded": ".".join(_quoted(part if is_quoted else part.lower()) for part, is_quoted in parts),
-        "account": roles.account,
-        "time": roles.time,
-    }
-    row = session.row(_FIND_TABLE.format(**{name: sql.Literal(value) for name, value in values.items()}))
+    exact = ".".join(_quoted(part) for part, _ in parts)
+    folded = ".".join(_quoted(part if is_quoted else part.lower()) for part, is_quoted in parts)
+    spellings = sql.Literal(folded), sql.Literal(exact)
+    return sql.SQL("coalesce(to_regclass({}), to_regclass({}))").format(*spellings)
+
+
+def _find(session: Session, text: str, roles: Roles) -> Table:
+    named = {"account": sql.Literal(roles.account), "time": sql.Literal(roles.time)}
+    row = session.row(_FIND_TABLE.format(oid=regclass(text), **named))
     if row is None:
         tables = [str(name) for (name,) in session.rows(_ALL_TABLES)]
         hint = _nearest(text, tables, "tables")

@@ -13,11 +13,12 @@ from psycopg import sql
 
 from exporter.sources.postgres.check import findings
 from exporter.sources.postgres.connection import Database, PostgresOptions
+from exporter.sources.postgres.inspector import Inspector
 from exporter.sources.postgres.ranges import Snapshot
-from exporter.sources.postgres.relation import inspect
 from exporter.sources.postgres.seal import PostgresSeal, moment_objection, relation_objection
 from exporter.sources.postgres.sealing import Rules, Sealer
 from exporter.sources.postgres.time import sql_times
+from exporter.sources.postgres.together import read_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -57,7 +58,7 @@ class PostgresSource:
     ) -> None:
         self._database = Database(options)
         self._roles = roles
-        self._commit = commit
+        self._inspector = Inspector(table, query, roles, commit)
         self._table = table
         self._query = query
         self._time_unit = time_unit
@@ -112,10 +113,8 @@ class PostgresSource:
         seals = [seal for one in ranges for seal in (one.previous, one.seal) if seal is not None]
         with self._snapshot(*seals) as snapshot:
             layout = snapshot.layout(columns)
-            for index, one in enumerate(ranges):
-                with closing(snapshot.blocks(one, layout, self._block_rows)) as blocks:
-                    for block in blocks:
-                        yield index, block
+            with closing(read_ranges(snapshot, ranges, layout, self._block_rows)) as found:
+                yield from found
 
     def quiet_until(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime:
         """The second of the first record on time, else ``end``."""
@@ -155,10 +154,14 @@ class PostgresSource:
             for seal in different:
                 if unfit := relation_objection(session.moment, snapshot.relation, seal):
                     raise unfit
-            yield snapshot
+            try:
+                yield snapshot
+            except Exception:
+                self._inspector.forget()
+                raise
 
     def _inspected(self, session: Session) -> Snapshot:
-        relation = inspect(session, self._table, self._query, self._roles, self._commit)
+        relation = self._inspector.inspect(session)
         times = sql_times(session, relation, self._roles.time, self._time_unit)
         return Snapshot(session, relation, self._roles, times, self._derived)
 
