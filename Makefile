@@ -6,6 +6,12 @@ READY := $(VENV)/.ready
 AZURITE := $(VENV)/azurite
 SERVERS := $(AZURITE)/.ready
 DEMO := demo
+# The benchmark; only figures in full, which take about 20 minutes (growth: 10), are kept for the README.
+PEERS := $(VENV)/peers
+FACTOR ?= 1
+RUNS ?= 5
+CASES ?= all
+FIGURES = $(if $(filter 1,$(FACTOR)),--json tests/bench/results.json --plots tests/bench/plots)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint check format bench proof lock clean
@@ -36,10 +42,11 @@ format: $(READY) ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## time and memory of whole runs, beside a peer
-	@$(BIN)/python -m tests.bench
+bench: $(READY) $(PEERS)/.ready ## whole runs beside those of peers; FACTOR=0.01 is quick, CASES=growth how costs grow
+	@$(BIN)/python -m tests.bench --factor $(FACTOR) --runs $(RUNS) --cases $(CASES) --peers $(PEERS) $(FIGURES)
+	@$(if $(FIGURES),$(BIN)/python -m tests.bench.readme)
 
-proof: $(SERVERS) ## the protocol's proofs at full length
+proof: $(SERVERS) $(PEERS)/.ready ## the protocol's proofs at full length
 	@$(BIN)/python -m pytest -n auto -m proof --ignore tests/test_storm.py
 	@$(BIN)/python -m pytest -n 0 -m proof tests/test_storm.py
 	@$(BIN)/python -m tests.simulation --schedules 1000000 --jobs $$(nproc)
@@ -50,6 +57,8 @@ lock: $(READY) ## look for newer versions of the dependencies
 		--no-annotate --no-header pyproject.toml --group dev --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header pyproject.toml --constraint requirements.lock --output-file deploy/requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header tests/bench/requirements.txt --output-file tests/bench/requirements.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -61,6 +70,13 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# An environment of their own: beside ours they would change what is measured.
+$(PEERS)/.ready: tests/bench/requirements.lock | $(READY)
+	@echo "setting up $(PEERS) …"
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/requirements.lock
 	@touch $@
 
 # Azure's storage for tests: it is on npm alone, and Node comes with the wheel.

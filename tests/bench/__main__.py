@@ -1,136 +1,155 @@
-"""`make bench`: builds its data, runs ours and the peer's in turn, prints medians.
+"""`make bench`: builds its data, runs ours and its peers in turn, checks what they wrote, prints tables.
 
-The peer is what a user would type instead: SQLite's own `json_object` piped to `gzip -1`.
+It asserts no time: it fails when a run fails, or when ours does not hold the records that the source holds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import shutil
-import statistics
+import platform
 import subprocess
 import sys
 import tempfile
-import time
-import zipfile
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from tests.bench import data
+from tests.bench import report
+from tests.bench.cases import CASES
+from tests.bench.growth import grown
+from tests.bench.methods import compare
+from tests.bench.places import Sizes, World
+from tests.kit.postgres import postgres_binaries, version_of
 
-PROGRAM = (sys.executable, "-m", "exporter")
-MOST_MB = 150
-"""Memory of a run, whatever the size of its window."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-PEER = """SELECT json_object('Date', created_at, 'Email', actor_email, 'Action', action,
- 'Action ID', target_id, 'Description', summary, 'IP Address', ip_address, 'Event ID', CAST(id AS TEXT))
- FROM audit_log WHERE account_id = 'account-0' AND created_at >= '2026-11-01T00:00:00Z'
- AND created_at < '2026-11-01T04:00:00Z' ORDER BY created_at, id;"""
+    from tests.bench.results import Results
 
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one process took."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-
-
-def measure(*command: str, cwd: Path | None = None) -> Cost:
-    """Run a command to its end and read the kernel's account of it; raises if it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Cost(
-        time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / _MAXRSS_PER_MB
-    )
-
-
-_MAXRSS_PER_MB = 1_000_000 / (1 if sys.platform == "darwin" else 1024)
-
-
-def ours(folder: Path) -> Cost:
-    """One whole `run` from an empty ledger."""
-    shutil.rmtree(folder / "out", ignore_errors=True)
-    for left in folder.glob("ledger.db*"):
-        left.unlink()
-    config = str(folder / "audit-exporter.yaml")
-    subprocess.run([*PROGRAM, "ledger", "create", "-c", config], check=True, stdout=subprocess.DEVNULL)
-    return measure(*PROGRAM, "run", "-c", config, "--as-of", "2026-11-01T04:01:00Z")
-
-
-def peer(folder: Path) -> Cost:
-    """The pipe of a user who has SQLite and gzip."""
-    (folder / "peer.sql").write_text(PEER)
-    pipe = (
-        f"sqlite3 -batch '{folder / 'audit.db'}' < '{folder / 'peer.sql'}' | gzip -1 > '{folder / 'peer.gz'}'"
-    )
-    return measure("sh", "-c", pipe)
-
-
-def row(name: str, costs: list[Cost], records: int) -> None:
-    """One line of the table: medians."""
-    wall = statistics.median(cost.wall_s for cost in costs)
-    cpu = statistics.median(cost.cpu_s for cost in costs)
-    peak = max(cost.peak_mb for cost in costs)
-    rate = f"{records / wall:>12,.0f}" if records else " " * 12
-    print(f"{name:<44}{wall:>8.2f} s{cpu:>9.2f} s{peak:>9.0f} MB{rate}")
-
-
-def large(records: int, runs: int) -> None:
-    """One account with many records."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data.build(folder / "audit.db", 1, records)
-        data.configuration(folder, 1)
-        mine, theirs = [], []
-        for _ in range(runs):
-            mine.append(ours(folder))
-            if shutil.which("sqlite3"):
-                theirs.append(peer(folder))
-        with zipfile.ZipFile(next((folder / "out").rglob("*.zip"))) as archive:
-            lines = sum(1 for _ in archive.open(archive.namelist()[0]))
-        if lines != records:
-            raise SystemExit(f"the archive holds {lines} records of {records}")
-        row(f"run, 1 account x {records:,}", mine, records)
-        peak_mb = max(cost.peak_mb for cost in mine)
-        if peak_mb > MOST_MB:
-            raise SystemExit(f"a run took {peak_mb:.0f} MB of memory; its bound is {MOST_MB} MB")
-        if theirs:
-            row("sqlite3 json_object | gzip -1", theirs, records)
-            ratio = statistics.median(a.wall_s / b.wall_s for a, b in zip(mine, theirs, strict=True))
-            print(f"  ours takes {ratio:.2f} x its time")
-
-
-def many(accounts: int, each: int, runs: int) -> None:
-    """Many small accounts, and then a run with nothing due."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data.build(folder / "audit.db", accounts, each)
-        config = data.configuration(folder, accounts)
-        costs = [ours(folder) for _ in range(runs)]
-        row(f"run, {accounts:,} accounts x {each:,}", costs, accounts * each)
-        print(f"  {accounts / statistics.median(cost.wall_s for cost in costs):,.0f} accounts/s")
-        command = (*PROGRAM, "run", "-c", str(config), "--as-of", "2026-11-01T04:01:00Z")
-        row(f"run with nothing due, {accounts:,} exports", [measure(*command) for _ in range(runs)], 0)
+GROWTH: Final = "growth"
+ALL: Final = "all"
+PEERS: Final = Path(__file__).parents[2] / ".venv" / "peers"
+PLOTS: Final = Path(__file__).parent / "plots"
+MINUTES: Final = {
+    "start": 0.5,
+    "big": 7,
+    "standard": 1.5,
+    "ocsf": 2,
+    "accounts": 1,
+    "s3": 1.5,
+    "sqlite": 2,
+    "accounts-sqlite": 0.5,
+    "hec": 1,
+    "memory": 3,
+    GROWTH: 10,
+}
+"""About what a case takes in full at five runs, on two cores."""
+FILLING_MINUTES: Final = 1.2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time and memory of whole runs.")
-    parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--accounts", type=int, default=2_000)
-    parser.add_argument("--runs", type=int, default=5)
+    """Parse, measure, print, keep."""
+    arguments = _arguments()
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]  # they would lead the peers elsewhere
+    minutes = (FILLING_MINUTES + sum(MINUTES[name] for name in arguments.cases)) * arguments.factor
+    print(
+        f"{', '.join(arguments.cases)}: about {max(1, round(minutes * arguments.runs / 5))} min", flush=True
+    )
+    sizes = Sizes(arguments.factor)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        World(Path(folder), sizes, arguments.peers) as world,
+    ):
+        results = _begun(arguments)
+        for name in arguments.cases:
+            _measure(world, name, results, arguments.runs)
+            if arguments.json:
+                arguments.json.parent.mkdir(parents=True, exist_ok=True)
+                arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if arguments.plots:
+        _draw(arguments.json, arguments.peers, arguments.plots)
+    report.show_goals(results)
+
+
+def _measure(world: World, name: str, results: Results, runs: int) -> None:
+    if name == GROWTH:
+        for what, points in grown(world, runs):
+            results["growth"][what] = points
+            report.show_growth(what, points)
+        return
+    with CASES[name](world) as case:
+        results["cases"][name] = compare(case, runs, world.folder)
+    report.show(results, [name])
+    sys.stdout.flush()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="Time and memory of whole runs."
+    )
+    parser.add_argument("--factor", type=float, default=1.0, help="1: 2,000,000 records")
+    parser.add_argument("--runs", type=int, default=5, help="of each method")
+    parser.add_argument(
+        "--cases", type=_cases, default=ALL, help=f"{', '.join(MINUTES)}; or {ALL} but growth"
+    )
+    parser.add_argument("--peers", type=Path, default=PEERS, help="a virtual environment with their packages")
+    parser.add_argument("--json", type=Path, help="a file for the figures; keeps what it has of other cases")
+    parser.add_argument("--plots", type=Path, help="a folder for plots, made from the figures in --json")
     arguments = parser.parse_args()
-    print(f"{'':<44}{'wall':>10}{'CPU':>11}{'peak':>12}{'records/s':>12}")
-    row("bare Python", [measure(sys.executable, "-c", "") for _ in range(arguments.runs)], 0)
-    row("--help", [measure(*PROGRAM, "--help") for _ in range(arguments.runs)], 0)
-    large(arguments.records, arguments.runs)
-    many(arguments.accounts, 500, arguments.runs)
+    if arguments.factor <= 0 or arguments.runs < 1:
+        parser.error("--factor and --runs are above 0")
+    if arguments.plots and not arguments.json:
+        parser.error("--plots needs --json")
+    return arguments
 
 
-main()
+def _cases(text: str) -> Sequence[str]:
+    names = list(CASES) if text == ALL else [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in MINUTES]:
+        message = f"{', '.join(unknown)}: not one of {', '.join(MINUTES)}, {ALL}"
+        raise argparse.ArgumentTypeError(message)
+    return names
+
+
+def _begun(arguments: argparse.Namespace) -> Results:
+    """Where and when this is measured, and what is known of other cases at the same size and place."""
+    results: Results = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "factor": arguments.factor,
+        "runs": arguments.runs,
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cpu": _cpu(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+            "postgres": next(map(version_of, postgres_binaries()), ""),
+            "python": platform.python_version(),
+        },
+        "cases": {},
+        "growth": {},
+    }
+    if arguments.json and arguments.json.exists():
+        earlier = json.loads(arguments.json.read_text(encoding="utf-8"))
+        if all(earlier[name] == results[name] for name in ("factor", "machine")):
+            results |= {name: earlier[name] for name in ("cases", "growth")}
+    return results
+
+
+def _cpu() -> str:
+    """The processor's name, where the system has it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _draw(figures: Path, peers: Path, plots: Path) -> None:
+    """By the Python that has matplotlib, which ours has not."""
+    script = Path(__file__).with_name("plots.py")
+    subprocess.run([peers / "bin" / "python", script, figures, plots], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What users would run instead of audit-exporter: each a process of its own, and as it comes."""
