@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from math import isfinite
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import orjson
 
@@ -22,15 +23,24 @@ from exporter.model import Branch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from exporter.model import Key, Scalar
+    from exporter.model import Key, Keys, Scalar
 
 NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 """How many nanoseconds each unit of a numeric time has."""
 
+SEPARATOR = b"\x1f"
+"""Stands between values that are worked on as one; a value that has it is worked on alone."""
+
 _ORJSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 _TEXTS = frozenset({str, type(None)})
 _LINE_SEPARATORS = {"\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029", "\x85".encode(): b"\\u0085"}
+_OF_NO_SEPARATOR = bytes(code for code in range(0x100) if code not in b"".join(_LINE_SEPARATORS))
 _WHITESPACE_TO_SPACES = bytes.maketrans(b"\r\n\t", b"   ")
+_ESCAPES = {b"\\": rb"\\", b'"': rb"\""} | {
+    bytes([code]): json.dumps(chr(code))[1:-1].encode() for code in range(0x20) if bytes([code]) != SEPARATOR
+}
+_ORDINARY = bytes(code for code in range(0x100) if bytes([code]) not in _ESCAPES)
+_BETWEEN = b',"%b",' % os.urandom(16).hex().encode()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND_LENGTH = len("2026-11-19T04:00:00")
 _MICROSECOND_INSTANT_LENGTH = len("2026-11-19T04:00:00.123456Z")
@@ -41,6 +51,10 @@ class Times(Protocol):
 
     def key(self, value: object) -> Scalar:
         """The value as it stands in a key: it sorts as time does."""
+        ...
+
+    def keys(self, values: Sequence[object]) -> Sequence[Scalar]:
+        """The same of a whole column."""
         ...
 
     def instant(self, value: object) -> str:
@@ -55,6 +69,14 @@ class TextTimes:
         """``YYYY-MM-DD HH:MM:SS.fffffffff``."""
         text = str(value)
         return f"{text[:10]} {text[11:_SECOND_LENGTH]}.{_fraction(text):0<9}"
+
+    def keys(self, values: Sequence[object]) -> Sequence[Scalar]:
+        """All at once where all have the usual form, which no other canonical text of its length has."""
+        joined, length, count = "\n".join(map(str, values)), _MICROSECOND_INSTANT_LENGTH, len(values)
+        marks = joined[10 :: length + 1], joined[length - 1 :: length + 1], joined[length :: length + 1]
+        if not count or marks != ("T" * count, "Z" * count, "\n" * (count - 1)):
+            return [self.key(value) for value in values]
+        return joined.replace("T", " ").replace("Z", "000").split("\n")
 
     def instant(self, value: object) -> str:
         """The text itself when it already has the usual form."""
@@ -75,6 +97,10 @@ class NumberTimes:
         if not isinstance(value, int | float):
             raise ValueError(f"{value!r} is no number of {self.unit}")  # noqa: TRY004 - a value that cannot be rendered, not a wrong call
         return value
+
+    def keys(self, values: Sequence[object]) -> Sequence[Scalar]:
+        """One by one."""
+        return [self.key(value) for value in values]
 
     def instant(self, value: object) -> str:
         """Exact: a float counts as the shortest decimal that stands for it."""
@@ -102,11 +128,12 @@ class ValueColumn:
 
     def json(self) -> Sequence[bytes]:
         """Each value as the JSON it is."""
-        if self._json_text:
-            return [
-                _json_text(value) if isinstance(value, str) else _fragment(value) for value in self._values
-            ]
-        return _fragments(self._values)
+        if not self._json_text:
+            return _fragments(self._values)
+        joined = _joined(["null" if value is None else value for value in self._values])
+        if joined is not None:
+            return json_texts(joined)
+        return [_json_text(value) if isinstance(value, str) else _fragment(value) for value in self._values]
 
     def strings(self) -> Sequence[bytes]:
         """Each value as a JSON string, or null."""
@@ -162,10 +189,56 @@ def _fragment(value: object) -> bytes:
 
 def _escape_separators(rendered: bytes) -> bytes:
     """The same JSON without the characters, beyond line feed, at which some readers split lines."""
+    if rendered.isascii():
+        return rendered
+    # Looking for several bytes is slow, unless next to nothing is left to look through.
+    remarkable = rendered.translate(None, _OF_NO_SEPARATOR)
     for separator, escape in _LINE_SEPARATORS.items():
-        if separator in rendered:
+        if separator in remarkable:
             rendered = rendered.replace(separator, escape)
     return rendered
+
+
+def quoted_texts(joined: bytes) -> list[bytes]:
+    """Each of some texts, which SEPARATOR joins, as a JSON string; they are UTF-8, and at least one."""
+    # Looking for two bytes is slow: one quick pass leaves next to nothing to look through.
+    remarkable = joined.translate(None, _ORDINARY)
+    if remarkable:
+        for raw, escape in _ESCAPES.items():  # the backslash first: the others bring one
+            if raw in remarkable:
+                joined = joined.replace(raw, escape)
+    quoted = b'"' + joined.replace(SEPARATOR, b'"' + SEPARATOR + b'"') + b'"'
+    return _escape_separators(quoted).split(SEPARATOR)
+
+
+def json_texts(joined: bytes) -> list[bytes]:
+    """Each of some texts of a JSON column, which SEPARATOR joins, as its own JSON where it is any."""
+    if not _are_json(joined):
+        return [_json_text(text.decode()) for text in joined.split(SEPARATOR)]
+    return _escape_separators(joined.translate(_WHITESPACE_TO_SPACES)).split(SEPARATOR)
+
+
+def _are_json(joined: bytes) -> bool:
+    """Whether every text is JSON, found out in one go; False where that is not certain."""
+    # Between any two stands a text that none of them can hold: nobody knows it. So with one of these at every
+    # other place, each text is one value, and none reaches into another (as `[1` and `2]` would).
+    try:
+        values = orjson.loads(b"[" + joined.replace(SEPARATOR, _BETWEEN) + b"]")
+    except orjson.JSONDecodeError:
+        return False
+    count, between = joined.count(SEPARATOR) + 1, _BETWEEN[2:-2].decode()
+    return len(values) == 2 * count - 1 and values[1::2].count(between) == count - 1
+
+
+def _joined(texts: Sequence[object]) -> bytes | None:
+    """Texts that can be worked on as one; None where they are not all such."""
+    if set(map(type, texts)) != {str}:
+        return None
+    try:
+        joined = SEPARATOR.decode().join(cast("Sequence[str]", texts)).encode()
+    except UnicodeEncodeError:
+        return None
+    return joined if joined.count(SEPARATOR) == len(texts) - 1 else None
 
 
 def _json_text(text: str) -> bytes:
@@ -264,6 +337,18 @@ class RowBlock:
         if self.branch is Branch.UNREADABLE:
             return (None, identifier)
         return (self._layout.times.key(self._value(index, self._layout.roles.time)), identifier)
+
+    def keys(self) -> Keys:
+        """(time, id) of all records, as two columns."""
+        roles = self._layout.roles
+        ids: list[Scalar] = []
+        for one in self._values[self._layout.position(roles.id)]:
+            if not isinstance(one, int | str):
+                raise TypeError(f"{one!r} cannot be an id")
+            ids.append(one)
+        if self.branch is Branch.UNREADABLE:
+            return [None] * len(ids), ids
+        return self._layout.times.keys(self._values[self._layout.position(roles.time)]), ids
 
     def id(self, index: int) -> str:
         """The id of one record."""

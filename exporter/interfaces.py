@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Branch,
         Finding,
         Key,
+        Keys,
         Occasion,
         Package,
         Range,
@@ -66,6 +67,10 @@ class Block(Protocol):
 
     def key(self, index: int) -> Key:
         """The key of one record. Two neighbours may have equal keys; blocks end between different ones."""
+        ...
+
+    def keys(self) -> Keys:
+        """What ``key`` says of each record, of all of them at once."""
         ...
 
     def id(self, index: int) -> str:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -21,6 +21,8 @@ Seal: TypeAlias = "Mapping[str, Json]"
 Scalar: TypeAlias = "int | float | str"
 Key: TypeAlias = "tuple[Scalar | None, Scalar]"
 """Where a record stands in its range: (time, id), time None for an unreadable one; those sort first."""
+Keys: TypeAlias = "tuple[Sequence[Scalar | None], Sequence[Scalar]]"
+"""Those of neighbours, as two columns: times, and ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.columns import Layout, NumberTimes, Roles, RowBlock, TextTimes, ValueColumn
+from exporter.columns import (
+    SEPARATOR,
+    Layout,
+    NumberTimes,
+    Roles,
+    RowBlock,
+    TextTimes,
+    ValueColumn,
+    quoted_texts,
+)
 from exporter.model import Branch
 
 if TYPE_CHECKING:
@@ -103,6 +112,25 @@ def test_text_that_is_no_json_becomes_a_string(text: str) -> None:
     """A JSON column's text that is no JSON is not lost: it is rendered as a string."""
     (fragment,) = ValueColumn([text], json_text=True).json()
     assert json.loads(fragment) == text
+
+
+@pytest.mark.parametrize(
+    "texts", [["1,2"], ["[1", "2]"], ["1,2", "[3", "4]"], ['{"a": 1}', ""], ["1]", "[2"], ["1", "2\x1f3"]]
+)
+def test_texts_that_are_json_only_together_are_none(texts: list[str]) -> None:
+    """A column is looked at as a whole, and still each value by itself has to be JSON."""
+    found = ValueColumn([*texts, None, "[7]"], json_text=True).json()
+    one_by_one = [ValueColumn([text], json_text=True).json()[0] for text in texts]
+    assert found == [*one_by_one, b"null", b"[7]"]
+    assert json.loads(ValueColumn(["1,2"], json_text=True).json()[0]) == "1,2"
+
+
+@given(st.lists(_TEXT, min_size=1))
+def test_texts_quoted_as_one_are_quoted_each(texts: list[str]) -> None:
+    """Joined texts become the strings that each of them becomes alone."""
+    plain = [text.replace("\x1f", "") for text in texts]
+    joined = SEPARATOR.join(text.encode() for text in plain)
+    assert quoted_texts(joined) == ValueColumn(plain).json()
 
 
 def test_a_json_column_as_strings_gives_its_text() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from exporter.interfaces import Block, Column
-    from exporter.model import Branch, Key, Occasion, Rendering
+    from exporter.model import Branch, Key, Keys, Occasion, Rendering
 
 
 class _ProtectedColumn:
@@ -155,6 +155,10 @@ class ProtectedBlock:
     def key(self, index: int) -> Key:
         """The key of one record."""
         return self._block.key(index)
+
+    def keys(self) -> Keys:
+        """The keys of all records."""
+        return self._block.keys()
 
     def id(self, index: int) -> str:
         """The id of one record."""

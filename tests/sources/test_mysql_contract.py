@@ -19,6 +19,8 @@ from tests.kit.mysql_tables import NUMBERS, Application, options
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from _pytest.mark import ParameterSet
+
 ROLES = Roles(id="id", time="happened", account="account")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 INDEXES = "INDEX by_time (account, happened, id), INDEX by_position (account, {position})"
@@ -158,7 +160,14 @@ def make(request: pytest.FixtureRequest) -> Iterator[Callable[[], Bench]]:
         one.source.close()
 
 
-@pytest.mark.parametrize("promise", CONTRACT, ids=lambda promise: promise.__name__.removeprefix("test_"))
+def _promised(promise: Callable[[Callable[[], Bench]], None]) -> ParameterSet:
+    """A promise by its name; one asks for so many ranges that it takes seconds."""
+    name = promise.__name__.removeprefix("test_")
+    is_slow = name == "many_ranges_at_once_are_what_each_is_alone"
+    return pytest.param(promise, id=name, marks=[pytest.mark.slow] if is_slow else [])
+
+
+@pytest.mark.parametrize("promise", [_promised(promise) for promise in CONTRACT])
 def test_contract(promise: Callable[[Callable[[], Bench]], None], make: Callable[[], Bench]) -> None:
     """MariaDB keeps every promise of the contract."""
     promise(make)

@@ -19,6 +19,7 @@ from exporter.errors import SourceBusy, SourceChanged, SourceError
 from exporter.model import Branch, Finding, Level, Range, Seal, Window
 from exporter.sources.sqlite import SqliteSource
 from exporter.sources.sqlite.database import translated
+from exporter.sources.sqlite.joining import Joining
 from exporter.sources.sqlite.snapshot import Snapshot
 from exporter.sources.sqlite.time import sql_times
 
@@ -498,8 +499,12 @@ def test_a_reading_that_stops_early_lets_go(
     insert(path, *[f"2026-11-19T04:00:00{zone}" for zone in zones] * 3)
     execute(path, "UPDATE t SET note = CAST(? AS TEXT) WHERE id = 1", b"caf\xe9")
     kept: list[object] = []
-    for name in ("blocks", "_selected", "_fetched", "_rows"):
-        monkeypatch.setattr(Snapshot, name, _keeping(kept, getattr(Snapshot, name)))
+    for owner, names in (
+        (Snapshot, ("blocks", "_on_time", "_selected", "_fetched", "_rows")),
+        (Joining, ("blocks",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(owner, name, _keeping(kept, getattr(owner, name)))
     source = SqliteSource(path, roles=ROLES, table="t", block_rows=1)
     reading = source.read([whole_day(source)], None)
     next(reading)
@@ -550,7 +555,8 @@ def plans(path: Path, one: Range) -> dict[Branch, str]:
                     selection.condition.values,
                 )
             )
-            for selection in snapshot._selections(one)
+            for selection in (*snapshot._earlier(one), snapshot.on_time(one))
+            if selection is not None
         }
 
 

@@ -16,6 +16,8 @@ from exporter.errors import SourceError
 from exporter.sources.mysql.values import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from exporter.model import Scalar
     from exporter.sources.mysql.connection import Session
     from exporter.sources.mysql.relation import Column, Relation
@@ -36,6 +38,10 @@ class DateTimes:
         """As that of a time."""
         return f"{value} 00:00:00.000000000"
 
+    def keys(self, values: Sequence[object]) -> Sequence[Scalar]:
+        """One by one."""
+        return [self.key(value) for value in values]
+
     def instant(self, value: object) -> str:
         """Midnight in UTC."""
         return f"{value}T00:00:00.000000Z"
@@ -51,6 +57,10 @@ class DecimalTimes:
     def key(self, value: object) -> int:
         """An integer: no digit is lost in the ledger."""
         return int(Decimal(str(value)).scaleb(self.scale))
+
+    def keys(self, values: Sequence[object]) -> Sequence[Scalar]:
+        """One by one."""
+        return [self.key(value) for value in values]
 
     def instant(self, value: object) -> str:
         """RFC 3339, to the nanosecond."""

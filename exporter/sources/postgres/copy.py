@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from exporter.columns import NumberTimes, Roles
-    from exporter.model import Key, Scalar
+    from exporter.model import Key, Keys, Scalar
 
 __all__ = ["CopyBlock", "CopyColumn", "CopyLayout", "CopyValues", "Kind", "blocks", "key_of"]
 
@@ -110,6 +110,15 @@ class CopyBlock:
         """(time, id) of one record, as ``key_of`` makes it."""
         return key_of(self._rows[index], self.branch, self._layout)
 
+    def keys(self) -> Keys:
+        """(time, id) of all records, as two columns."""
+        layout, roles = self._layout, self._layout.roles
+        ids = _scalars(self._of(roles.id), self._kind(roles.id))
+        if self.branch is Branch.UNREADABLE:
+            return [None] * len(ids), ids
+        times, kind = self._of(roles.time), self._kind(roles.time)
+        return values.time_keys(kind, times) if layout.times is None else _scalars(times, kind), ids
+
     def id(self, index: int) -> str:
         """The id of one record, as PostgreSQL writes it."""
         return _text(_field(self._rows[index], self._layout, self._layout.roles.id)[0])
@@ -152,8 +161,16 @@ class CopyBlock:
     def _column(self, name: str) -> CopyValues:
         layout = self._layout
         is_time = name == layout.roles.time and self.branch is not Branch.UNREADABLE
-        kind = layout.columns[layout.position(name)].kind
-        return CopyValues(kind, layout, self._of(name), is_time=is_time)
+        return CopyValues(self._kind(name), layout, self._of(name), is_time=is_time)
+
+    def _kind(self, name: str) -> Kind:
+        return self._layout.columns[self._layout.position(name)].kind
+
+
+def _scalars(fields: Sequence[bytes], kind: Kind) -> list[Scalar]:
+    if kind is Kind.INTEGER and NULL not in fields:
+        return list(map(int, fields))
+    return [_scalar(field, kind) for field in fields]
 
 
 def key_of(row: bytes, branch: Branch, layout: CopyLayout) -> Key:

@@ -120,6 +120,14 @@ def time_key(kind: Kind, value: bytes) -> str:
     return f"{day.decode()} {second.decode() or '00:00:00'}.{digits.decode():0<6}"
 
 
+def time_keys(kind: Kind, values: Sequence[bytes]) -> Sequence[str]:
+    """The same of a whole column, all at once where none of them is odd."""
+    found = None if kind is Kind.DATE else _canonical(kind, values, b"")
+    if found is None or _NO_TIME in found:
+        return [time_key(kind, value) for value in values]
+    return found.decode().replace("T", " ").split("\n")
+
+
 def number_key(value: bytes) -> Scalar:
     """The same for equal numbers, however many zeros they end in: 1.50, 1.5 and 1.5e0 are one.
 

@@ -55,6 +55,7 @@ _NOT_SQL_WORDS = re.compile(
 _AUTOINCREMENT = re.compile(r"\bAUTOINCREMENT\b", re.IGNORECASE)
 _IS_JSON = re.compile("JSON", re.IGNORECASE)
 _HAS_ONE_FORM = re.compile("INT|CHAR|CLOB|TEXT", re.IGNORECASE)  # what SQLite looks for in a declared type
+_HOLDS_INTEGERS = re.compile("INT", re.IGNORECASE)  # what it looks for first
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class Relation:
     ``table`` is None for a view or a query, of which nobody can say that ids are never used again.
     ``by_account`` says that an index leads from an account to its ids in order; ``one_form`` that an
     account is compared in one form, because the column is declared to hold text or integers; ``one_forms``
-    are all columns of which that is so.
+    are all columns of which that is so, and ``integers`` those of them that are to hold integers. ``is_utf8``
+    says in which encoding texts are stored.
     """
 
     rows: str
@@ -75,6 +77,8 @@ class Relation:
     by_account: bool = False
     one_form: bool = False
     one_forms: frozenset[str] = frozenset()
+    integers: frozenset[str] = frozenset()
+    is_utf8: bool = False
 
     @property
     def origin(self) -> str:
@@ -205,6 +209,8 @@ def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> 
         by_account=_leads_to_ids(connection, name, roles),
         one_form=roles.account in one_forms,
         one_forms=one_forms,
+        integers=frozenset(one for one in one_forms if _HOLDS_INTEGERS.search(types[one])),
+        is_utf8=connection.execute("PRAGMA encoding").fetchone() == ("UTF-8",),
     )
 
 

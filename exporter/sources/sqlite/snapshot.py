@@ -25,6 +25,7 @@ from exporter.sources.derived import require_derived
 from exporter.sources.pieces import pieces
 from exporter.sources.sqlite.database import Relation, quoted, require_columns, select
 from exporter.sources.sqlite.firsts import is_first
+from exporter.sources.sqlite.joining import Candidates, Joining
 from exporter.sources.sqlite.rows import RowsById
 from exporter.sources.sqlite.time import Condition, Row, SqlTimes
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from exporter.interfaces import Block
     from exporter.model import Key, Range, Seal
     from exporter.sources.derived import FirstOf
     from exporter.sources.pieces import Rows
@@ -68,6 +70,7 @@ class Snapshot:
         self.times = times
         self.derived: Mapping[str, FirstOf] = {one.name: one for one in derived}
         self._roles = roles
+        self._in_order: dict[str, bool] = {}
         self._id, self._time, self._account = quoted(roles.id), quoted(roles.time), quoted(roles.account)
 
     # --- Seals -------------------------------------------------------------------------------------
@@ -196,10 +199,12 @@ class Snapshot:
         # A derived value is the JSON that it stands for: SQLite has no booleans.
         return Layout(needed, shown, roles, self.times.python, self.relation.json_text | self.derived.keys())
 
-    def blocks(self, one: Range, layout: Layout, block_rows: int) -> Generator[RowBlock, None, None]:
+    def blocks(self, one: Range, layout: Layout, block_rows: int) -> Generator[Block, None, None]:
         """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
-        for selection in self._selections(one):
+        for selection in self._earlier(one):
             yield from self._selected(selection, layout, block_rows)
+        if one.last is None or one.last[0] is not None:
+            yield from self._on_time(one, layout, block_rows)
 
     def first_on_time(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime | None:
         """The second of an account's first record in [start, end) that the seal holds."""
@@ -208,24 +213,56 @@ class Snapshot:
 
     def on_time(self, one: Range) -> Selection | None:
         """The branch that nearly every record goes through."""
-        after, last = (None if key is None else key[0] for key in (one.after, one.last))
-        bounds = self.times.seconds_of_part(one.window.start, one.window.end, after, last)
-        found = self.times.on_time(partial(self.row_of, one.account), *bounds)
+        found = self.times.on_time(partial(self.row_of, one.account), *self._seconds(one))
         if found is None:
             return None
         condition = self.of_account(one.account) + self.visible_at(one.seal) + found[0] + self._part(one)
         return Selection(one, Branch.ON_TIME, condition, f"{found[1]}, {self._id}")
 
-    def _selections(self, one: Range) -> Iterator[Selection]:
-        """The branches of a range that its part touches: times lie after all that is unreadable."""
+    def _earlier(self, one: Range) -> Iterator[Selection]:
+        """The other branches that a range's part touches: times lie after all that is unreadable."""
         if one.previous is not None and (one.after is None or one.after[0] is None):
             yield self._unreadable(one)
-        if one.last is None or one.last[0] is not None:
-            if one.previous is not None:
-                yield self._late(one, _id_of(one.previous))
-            on_time = self.on_time(one)
-            if on_time is not None:
-                yield on_time
+        if one.previous is not None and (one.last is None or one.last[0] is not None):
+            yield self._late(one, _id_of(one.previous))
+
+    def _on_time(self, one: Range, layout: Layout, block_rows: int) -> Generator[Block, None, None]:
+        """Joined by SQLite as far as that can be; from there on as all else is read."""
+        rest = Condition()
+        plain = self._in_index_order(one)
+        if plain is not None:
+
+            def by_rows(more: Condition) -> Generator[Block, None, None]:
+                return self._selected(replace(plain, condition=plain.condition + more), layout, block_rows)
+
+            what, values = self._what(plain, layout)
+            whose = self.of_account(one.account) + self.visible_at(one.seal)
+            candidates = Candidates(what, values, plain.condition, whose)
+            joining = Joining(self, candidates, layout, block_rows)
+            with closing(joining.blocks(by_rows)) as blocks:
+                yield from blocks
+            if joining.is_done:
+                return
+            if joining.last is not None:
+                rest = self._beyond(Branch.ON_TIME, joining.last, "joined")
+        selection = self.on_time(one)
+        if selection is not None:
+            condition = selection.condition + rest
+            yield from self._selected(replace(selection, condition=condition), layout, block_rows)
+
+    def _in_index_order(self, one: Range) -> Selection | None:
+        """Records on time as the index has them, unless they are known to sort otherwise."""
+        if self.relation.table is None or not self.relation.is_utf8:
+            return None
+        found = self.times.in_index_order(partial(self.row_of, one.account), *self._seconds(one))
+        if found is None:
+            return None
+        condition = self.of_account(one.account) + self.visible_at(one.seal) + found + self._part(one)
+        return Selection(one, Branch.ON_TIME, condition, f"{self._time}, {self._id}")
+
+    def _seconds(self, one: Range) -> tuple[datetime, datetime]:
+        after, last = (None if key is None else key[0] for key in (one.after, one.last))
+        return self.times.seconds_of_part(one.window.start, one.window.end, after, last)
 
     def _unreadable(self, one: Range) -> Selection:
         previous = None if one.first or one.previous is None else _id_of(one.previous)
@@ -295,18 +332,19 @@ class Snapshot:
 
     def _rows(self, selection: Selection, layout: Layout) -> Rows:
         """Whole rows only where an index has them in order, which is nearly always; else by sorted ids."""
-        what, own = self._what(selection, layout)
+        terms, own = self._what(selection, layout)
+        what = ", ".join(terms.values())
         values = {**selection.condition.values, **own}
         tail = f"ORDER BY {selection.order}"
         statement = self.select(what, selection.condition, tail)
         is_main = selection.branch is Branch.ON_TIME  # the others are not worth the question
-        if self.relation.table is None or (is_main and self._is_in_order(statement, values)):
+        if self.relation.table is None or (is_main and self.is_in_order(statement, values)):
             return self.connection.execute(statement, values)
         ids = self.connection.execute(self.select(self._id, selection.condition, tail), values)
         return RowsById(ids, self.select(what, Condition((f"{self._id} = :row_id",))), own)
 
-    def _what(self, selection: Selection, layout: Layout) -> tuple[str, Mapping[str, object]]:
-        """What a row is made of, and the values that this takes."""
+    def _what(self, selection: Selection, layout: Layout) -> tuple[Mapping[str, str], Mapping[str, object]]:
+        """What a row is made of, by name, and the values that this takes."""
         terms: dict[str, str] = {name: quoted(name) for name in layout.names}
         values: dict[str, object] = {}
         for name in terms.keys() & self.derived.keys():
@@ -314,12 +352,14 @@ class Snapshot:
                 self, self._roles, self.derived[name], selection.one, selection.branch
             )
             values |= more
-        return ", ".join(terms.values()), values
+        return terms, values
 
-    def _is_in_order(self, statement: str, values: Mapping[str, object]) -> bool:
+    def is_in_order(self, statement: str, values: Mapping[str, object]) -> bool:
         """Whether SQLite need not sort what it finds, as it says itself."""
-        plan = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
-        return not any("TEMP B-TREE" in detail for *_, detail in plan.fetchall())
+        if statement not in self._in_order:
+            plan = self.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+            self._in_order[statement] = not any("TEMP B-TREE" in detail for *_, detail in plan.fetchall())
+        return self._in_order[statement]
 
 
 def _id_of(seal: Mapping[str, object]) -> int:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from exporter.columns import Roles, RowBlock
-    from exporter.interfaces import Clock
+    from exporter.columns import Roles
+    from exporter.interfaces import Block, Clock
     from exporter.model import Finding, Range, Seal, Statement
     from exporter.sources.derived import FirstOf
 
@@ -92,7 +92,7 @@ class SqliteSource:
 
     def read(
         self, ranges: Sequence[Range], columns: Sequence[str] | None
-    ) -> Generator[tuple[int, RowBlock], None, None]:
+    ) -> Generator[tuple[int, Block], None, None]:
         """Every record of the ranges, one range after the other, all from one snapshot.
 
         Closing the generator ends the transaction at once, however far it has come.

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from exporter.columns import NANOSECONDS, NumberTimes, TextTimes, Times
+from exporter.sources.sqlite.forms import NumberForm, TextForm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.model import Scalar
+    from exporter.sources.sqlite.forms import Form
 
 Row = tuple[object, ...]
 
@@ -50,11 +52,15 @@ class Lookup(Protocol):
 class SqlTimes(Protocol):
     """Times of one form, in SQL and in Python."""
 
-    python: Times
     readable: str
     """Whether a record's time is one."""
     value: str
     """What keys hold and records are sorted by, of a readable time."""
+
+    @property
+    def python(self) -> Times:
+        """The same times as values of Python."""
+        ...
 
     def value_of(self, column: str) -> str:
         """``value`` of the column under another name."""
@@ -66,6 +72,22 @@ class SqlTimes(Protocol):
 
     def on_time(self, lookup: Lookup, start: datetime, end: datetime) -> tuple[Condition, str] | None:
         """Readable and in [start, end), in terms that an index serves, and what to sort by. None: nothing."""
+        ...
+
+    def in_index_order(self, lookup: Lookup, start: datetime, end: datetime) -> Condition | None:
+        """The same in terms that leave it to a `Form` to say what is readable and how it sorts.
+
+        Bounds are ``:low`` and ``:high``; a reading that goes on gives ``:low`` the last time it has read.
+        None where records may sort otherwise than the column does.
+        """
+        ...
+
+    def form_of(self, value: bytes, low: object) -> Form | None:
+        """How this time is written; None where it may lie beyond bounds that are written as ``low`` is."""
+        ...
+
+    def misfits(self, form: Form, last: Scalar) -> Condition | None:
+        """Times behind the last one read that, of another form, may sort before it. None: there are none."""
         ...
 
     def seconds_of_part(
@@ -116,17 +138,39 @@ class TextSql:
 
     def on_time(self, lookup: Lookup, start: datetime, end: datetime) -> tuple[Condition, str] | None:
         """In index order where that is the order of time: one separator, all times of one shape."""
-        separators = [one for one in _SEPARATORS if self._occurs(lookup, one, start, end)]
+        separators = self._separators(lookup, start, end)
         if not separators:
             return None
         if len(separators) > 1:
             return self._wide(start, end), self.value
-        tight = self._raw(_text(start, separators[0]), _text(end, separators[0]))
+        tight = self._tight(separators[0], start, end)
         shapes = lookup(f"min({self._shape}), max({self._shape})", tight)
         is_uniform = shapes is not None and shapes[0] == shapes[1]
         # Between two days lie all times of the first day that have a T, and of the second that have none.
         exact = Condition((self.readable,)) if start.date() == end.date() else self._exact(start, end)
         return tight + exact, self._column if is_uniform else self.value
+
+    def in_index_order(self, lookup: Lookup, start: datetime, end: datetime) -> Condition | None:
+        """With one separator, seconds sort as they are; it is up to the form that times within one do."""
+        separators = self._separators(lookup, start, end)
+        return self._tight(separators[0], start, end) if len(separators) == 1 else None
+
+    def form_of(self, value: bytes, low: object) -> Form | None:
+        """The form of a canonical text with the separator of the bounds."""
+        # Between the bounds of two days lie times with the other separator that are not in the window.
+        is_same = value[10:11].decode(errors="replace") == str(low)[10:11]
+        return TextForm.of(value) if is_same else None
+
+    def misfits(self, form: Form, last: Scalar) -> Condition | None:
+        """What is left of the last one's second, in another shape."""
+        # Nothing readable has a tilde: this is behind all that begins with the second.
+        values = {
+            "last": last,
+            "beyond": f"{str(last)[:_SECOND_LENGTH]}~",
+            "shape": cast("TextForm", form).shape,
+        }
+        terms = (f"{self._column} > :last", f"{self._column} < :beyond", f"{self._shape} <> :shape")
+        return Condition(terms, values)
 
     def seconds_of_part(
         self, start: datetime, end: datetime, after: Scalar | None, last: Scalar | None
@@ -156,6 +200,12 @@ class TextSql:
             for separator in _SEPARATORS
         ]
         return _second_of(min(str(row[0]) for row in firsts if row is not None))
+
+    def _separators(self, lookup: Lookup, start: datetime, end: datetime) -> list[str]:
+        return [one for one in _SEPARATORS if self._occurs(lookup, one, start, end)]
+
+    def _tight(self, separator: str, start: datetime, end: datetime) -> Condition:
+        return self._raw(_text(start, separator), _text(end, separator))
 
     def _occurs(self, lookup: Lookup, separator: str, start: datetime, end: datetime) -> bool:
         """Whether a time with this separator may lie in [start, end): a probe for each day."""
@@ -188,7 +238,7 @@ class NumberSql:
     """Integers and reals of one unit since 1970; they sort as they are stored."""
 
     def __init__(self, column: str, unit: str) -> None:
-        self.python: Times = NumberTimes(unit)
+        self.python = NumberTimes(unit)
         self._column = column
         self._per_second = NANOSECONDS["s"] // NANOSECONDS[unit]
         self.value = column
@@ -209,6 +259,21 @@ class NumberSql:
         """Always in index order."""
         del lookup
         return self._between(start, end), self._column
+
+    def in_index_order(self, lookup: Lookup, start: datetime, end: datetime) -> Condition | None:
+        """Always."""
+        del lookup
+        return self._between(start, end)
+
+    def form_of(self, value: bytes, low: object) -> Form | None:
+        """Digits."""
+        del value, low
+        return NumberForm(self.python)
+
+    def misfits(self, form: Form, last: Scalar) -> Condition | None:
+        """None: numbers sort as they are stored."""
+        del form, last
+        return None
 
     def seconds_of_part(
         self, start: datetime, end: datetime, after: Scalar | None, last: Scalar | None

@@ -1,0 +1,300 @@
+"""Records on time, block by block, with each column joined by SQLite itself.
+
+A value of its own for every field is what takes longest of reading rows. So SQLite joins the values of some
+thousand records, column by column, in one statement, and in a thread of its own: while it is at work,
+Python is free to encode the block before. Whatever is not plain is left to those who read row by row: a
+piece of the records, or all the rest of them.
+
+It must not decide what belongs to a range, and counts on an index that has the records in their order.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, Self, cast
+
+from exporter.columns import NumberTimes
+from exporter.sources.sqlite.database import quoted, select
+from exporter.sources.sqlite.joined import MARKS, Joined, JoinedBlock, Kind, sure_term, term
+from exporter.sources.sqlite.time import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from exporter.columns import Layout
+    from exporter.interfaces import Block
+    from exporter.model import Key, Scalar
+    from exporter.sources.sqlite.database import Relation
+    from exporter.sources.sqlite.forms import Form
+    from exporter.sources.sqlite.time import Row, SqlTimes
+
+_COLUMN_BYTES: Final = 2_000_000
+"""The most that a joined column may take: SQLite gives up at more, before it has taken the memory."""
+_BLOCK_BYTES: Final = 1_500_000
+_FEW_ROWS: Final = 32
+_TRIES: Final = 4
+"""So many pieces in a row that cannot be joined, and the rest is not tried."""
+_MOMENT_S: Final = 0.01
+_PRIMARY_CODE: Final = 0xFF
+
+
+class Records(Protocol):
+    """What has to be known of the records: a snapshot is one."""
+
+    connection: sqlite3.Connection
+    relation: Relation
+    times: SqlTimes
+
+    def is_in_order(self, statement: str, values: Mapping[str, object]) -> bool:
+        """Whether SQLite need not sort what a statement finds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The records to be read: what they are made of, by name, with its values, and the terms that they meet.
+
+    ``whose`` are the terms without those of time.
+    """
+
+    what: Mapping[str, str]
+    values: Mapping[str, object]
+    condition: Condition
+    whose: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A record's time as it is stored, and its id."""
+
+    time: Scalar
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some records, up to which, and whether there may be more; without a block they are read row by row."""
+
+    count: int
+    last: _Place
+    is_final: bool
+    block: JoinedBlock | None = None
+    odd: tuple[str, ...] = ()
+
+
+_NOTHING: Final = _Piece(0, _Place(0, 0), is_final=True)
+
+
+class Joining:
+    """One reading of candidates. ``is_done`` says afterwards whether it came to the end, ``last`` how far."""
+
+    def __init__(self, records: Records, candidates: Candidates, layout: Layout, block_rows: int) -> None:
+        self.is_done = False
+        self.last: Key | None = None
+        self._records = records
+        self._candidates = candidates
+        self._layout = layout
+        self._block_rows = self._rows = block_rows
+        self._form: Form | None = None
+        self._tries = 0
+        self._time, self._id = quoted(layout.roles.time), quoted(layout.roles.id)
+        self._sure = frozenset(_sure(layout, records.relation))
+        self._kinds = {name: _kind(name, layout, records.relation) for name in layout.names}
+
+    def blocks(self, by_rows: Callable[[Condition], Generator[Block]]) -> Generator[Block]:
+        """The blocks in their order; ``by_rows`` reads the candidates that meet more terms. To be closed."""
+        after: _Place | None = None
+        piece = self._next(after)
+        with _Ahead(self._records.connection) as ahead:
+            while piece is not None and piece.count:
+                if piece.block is None:
+                    if not self._is_hopeful(piece, after):
+                        return
+                    yield from by_rows(self._piece(after, piece.last))
+                elif not piece.is_final:
+                    ahead.start(self._next, piece.last)
+                if piece.block is not None:
+                    yield piece.block
+                after = piece.last
+                self.last = (self._records.times.python.key(after.time), after.id)
+                if piece.is_final:
+                    piece = _NOTHING
+                else:
+                    piece = self._next(after) if piece.block is None else ahead.result()
+            self.is_done = piece is not None
+
+    # --- Pieces ------------------------------------------------------------------------------------
+
+    def _next(self, after: _Place | None) -> _Piece | None:
+        """The records behind one; None where they may not be in the order of the column, or not readable."""
+        try:
+            found = self._joined(self._layout.names, after)
+        except sqlite3.DataError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_TOOBIG:
+                raise
+            if self._rows > _FEW_ROWS:
+                self._rows //= 8
+                return self._next(after)
+            roles = self._layout.roles
+            found = self._joined((roles.id, roles.time), after)
+        if found is None:
+            return None
+        return self._piece_of(found) if found else _NOTHING
+
+    def _piece_of(self, found: Mapping[str, Joined | None]) -> _Piece | None:
+        layout, roles, asked = self._layout, self._layout.roles, self._rows
+        times, ids = found[roles.time], found[roles.id]
+        if times is None or ids is None or not self._is_of_one_form(times):
+            return None
+        last = _Place(cast("Scalar", times.last()), cast("int", ids.last()))
+        is_final = times.count < asked
+        if not is_final and self._has_misfits(last):
+            return None
+        columns = {name: joined for name, joined in found.items() if joined is not None}
+        if len(columns) < len(layout.names):
+            odd = tuple(name for name, joined in found.items() if joined is None)
+            return _Piece(times.count, last, is_final, odd=odd)
+        size = sum(len(joined.data) for joined in columns.values())
+        self._rows = max(1, min(self._block_rows, asked * _BLOCK_BYTES // max(1, size)))
+        self._tries = 0
+        block = JoinedBlock(layout, cast("Form", self._form), times.count, columns)
+        return _Piece(times.count, last, is_final, block)
+
+    def _is_of_one_form(self, times: Joined) -> bool:
+        if self._form is None:
+            low = self._candidates.condition.values["low"]
+            self._form = self._records.times.form_of(times.first(), low)
+        return self._form is not None and self._form.holds(times.data, times.count)
+
+    def _has_misfits(self, last: _Place) -> bool:
+        """Whether records that come later may sort before the last one."""
+        misfits = self._records.times.misfits(cast("Form", self._form), last.time)
+        if misfits is None:
+            return False
+        condition = self._candidates.whose + misfits
+        statement = select(self._records.relation.origin, "1", condition.terms, "LIMIT 1")
+        return self._records.connection.execute(statement, condition.values).fetchone() is not None
+
+    def _is_hopeful(self, piece: _Piece, after: _Place | None) -> bool:
+        """Look at what odd columns hold instead; whether to go on trying, as each try reads a piece twice."""
+        self._tries += 1
+        condition = self._candidates.condition + self._piece(after, piece.last)
+        for name in piece.odd:
+            extremes = ", ".join(f"typeof({one}({quoted(name)} COLLATE BINARY))" for one in ("min", "max"))
+            kinds = set(self._ask(extremes, (name,), condition))
+            if kinds == {"integer"}:
+                self._kinds[name] = Kind.INTEGER
+            elif kinds == {"text"}:
+                self._kinds[name] = Kind.JSON if name in self._layout.json_text else Kind.TEXT
+        return self._tries < _TRIES
+
+    # --- Statements --------------------------------------------------------------------------------
+
+    def _joined(self, names: Sequence[str], after: _Place | None) -> dict[str, Joined | None] | None:
+        """Each column of the next records, None if odd; no column: no record. None: SQLite has to sort."""
+        kinds = {name: self._kinds[name] for name in names}
+        relation = self._records.relation
+        joins = ", ".join(
+            sure_term(quoted(name))
+            if name in self._sure
+            else term(quoted(name), kind, is_certain=name in relation.one_forms)
+            for name, kind in kinds.items()
+        )
+        condition = self._candidates.condition + (Condition() if after is None else self._beyond(after))
+        with _at_most(self._records.connection, _COLUMN_BYTES):
+            row = self._ask(f"count(*), {joins}", names, condition)
+        if not row:
+            return None
+        count = cast("int", row[0])
+        fields = cast("Sequence[bytes]", row[1:])
+        if not count:
+            return {}
+        return {
+            name: Joined.of(kind, data, count)
+            for (name, kind), data in zip(kinds.items(), fields, strict=True)
+        }
+
+    def _ask(self, aggregates: str, names: Sequence[str], condition: Condition) -> Row:
+        """What aggregates give of the next records; nothing where SQLite would have to sort them."""
+        what = ", ".join(f"{self._candidates.what[name]} AS {quoted(name)}" for name in names)
+        tail = f"ORDER BY {self._time}, {self._id} LIMIT :rows"
+        inner = select(self._records.relation.origin, what, condition.terms, tail)
+        # Aggregates take the rows of a subquery as they come, and LIMIT keeps their order.
+        statement = select(f"({inner})", aggregates)
+        values = {**self._candidates.values, **condition.values, **MARKS, "rows": self._rows}
+        if not self._records.is_in_order(statement, values):
+            return ()
+        return cast("Row", self._records.connection.execute(statement, values).fetchone())
+
+    def _beyond(self, after: _Place) -> Condition:
+        """Behind a record, in terms that an index serves."""
+        term_ = f"({self._time}, {self._id}) > (:low, :low_id)"
+        return Condition((term_,), {"low": after.time, "low_id": after.id})
+
+    def _piece(self, after: _Place | None, last: _Place) -> Condition:
+        """Behind one record and up to another."""
+        values = {"upto": last.time, "upto_id": last.id}
+        upto = Condition((f"({self._time}, {self._id}) <= (:upto, :upto_id)",), values)
+        return upto if after is None else self._beyond(after) + upto
+
+
+class _Ahead:
+    """One call that runs ahead in a thread; what it raises comes with its result. Leaving interrupts it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._thread: ThreadPoolExecutor | None = None
+        self._call: Future[_Piece | None] | None = None
+
+    def start(self, call: Callable[[_Place], _Piece | None], after: _Place) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
+        self._call = self._thread.submit(call, after)
+
+    def result(self) -> _Piece | None:
+        call, self._call = cast("Future[_Piece | None]", self._call), None
+        return call.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._call is not None and not self._call.cancel():
+            while not self._call.done():
+                self._connection.interrupt()  # again and again: what has not begun yet does not notice
+                wait((self._call,), timeout=_MOMENT_S)
+        if self._thread is not None:
+            self._thread.shutdown()
+
+
+def _kind(name: str, layout: Layout, relation: Relation) -> Kind:
+    """What a column holds, as far as its declared type says."""
+    if name in layout.json_text:
+        return Kind.JSON
+    is_number = name == layout.roles.id or name in relation.integers
+    is_number = is_number or (name == layout.roles.time and isinstance(layout.times, NumberTimes))
+    return Kind.INTEGER if is_number else Kind.TEXT
+
+
+def _sure(layout: Layout, relation: Relation) -> Iterator[str]:
+    """Columns of which the terms of a range leave nothing but one kind."""
+    roles = layout.roles
+    yield roles.id
+    if not isinstance(layout.times, NumberTimes):
+        yield roles.time  # between two texts there are texts alone
+    if relation.one_form and roles.account not in relation.integers:
+        yield roles.account
+
+
+@contextmanager
+def _at_most(connection: sqlite3.Connection, size_bytes: int) -> Iterator[None]:
+    """SQLite makes and reads no larger value in here."""
+    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size_bytes)
+    try:
+        yield
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
