@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from io import FileIO
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
+
+import orjson
 
 from exporter.model import Batch, Content
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from exporter.model import Key
+    from exporter.model import Key, Keys
 
 CONTENT_TYPE = "application/x-ndjson"
 
@@ -33,6 +36,10 @@ class Keyed(Protocol):
 
     def key(self, index: int) -> Key:
         """The key of one of them."""
+        ...
+
+    def keys(self) -> Keys:
+        """The keys of all of them."""
         ...
 
 
@@ -61,9 +68,7 @@ class LineFile:
 
     def write(self, lines: bytes, count: int) -> None:
         """Add ``count`` lines, each with its line feed."""
-        rest = memoryview(lines)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        _write(self._file, lines)
         self._sha256.update(lines)
         self._size_bytes += len(lines)
         self._count += count
@@ -95,9 +100,7 @@ class KeyFile:
 
     def add(self, records: Keyed) -> None:
         """Those of some more lines."""
-        rest = memoryview(json.dumps([records.key(index) for index in range(len(records))]).encode() + b"\n")
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        _write(self._file, _packed(records.keys()) + b"\n")
 
 
 def last_cut(lines: Path, first: int, end: int) -> tuple[int, Key] | None:
@@ -123,16 +126,27 @@ def last_cut(lines: Path, first: int, end: int) -> tuple[int, Key] | None:
 def _read_keys(lines: Path) -> Iterator[Key]:
     with _keys_of(lines).open("rb") as file:
         for some in file:
-            yield from map(_key, json.loads(some))
+            times, ids = json.loads(some)
+            yield from zip(times, ids, strict=True)
 
 
-def _key(pair: list[Any]) -> Key:
-    time, identifier = pair
-    return time, identifier
+def _packed(keys: Keys) -> bytes:
+    """Keys as JSON that gives each of them back as it was."""
+    if not any(float in set(map(type, half)) for half in keys):  # orjson has no infinity
+        with suppress(orjson.JSONEncodeError):  # an integer of more than 64 bits, or a lone surrogate
+            return orjson.dumps(keys)
+    return json.dumps(keys).encode()
 
 
 def _keys_of(lines: Path) -> Path:
     return lines.with_name(f"{lines.name}.keys")
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """All of it, however little the system takes at once."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _new_file(path: Path) -> FileIO:

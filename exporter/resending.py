@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from exporter.ledger.requests import Requests
     from exporter.ledger.storage import Kept
-    from exporter.model import BadRecord, Batch, Key
+    from exporter.model import BadRecord, Batch, Key, Keys
     from exporter.pipeline import Job
     from exporter.workspace import Workspace
 
@@ -69,6 +69,9 @@ class _Waiting:
 
     def key(self, index: int) -> Key:
         return None, self._waiting[index].number
+
+    def keys(self) -> Keys:
+        return [None] * len(self), [kept.number for kept in self._waiting]
 
 
 def _package(waiting: Sequence[Kept], job: Job, folder: Path) -> Package:

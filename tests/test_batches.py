@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from exporter.batches import Cuts, KeyFile, LineFile, last_cut
 
 if TYPE_CHECKING:
-    from exporter.model import Batch, Key
+    from exporter.model import Batch, Key, Keys
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Records:
 
     def key(self, index: int) -> Key:
         return ("2026", self.numbers[index])
+
+    def keys(self) -> Keys:
+        return ["2026"] * len(self), self.numbers
 
 
 lines = st.binary(max_size=12).map(lambda body: body.replace(b"\n", b"x") + b"\n")
@@ -163,6 +166,9 @@ def test_a_key_comes_back_as_it_was(tmp_path: Path, key: Key) -> None:
         def key(self, index: int) -> Key:
             assert index == 0
             return key
+
+        def keys(self) -> Keys:
+            return [key[0]], [key[1]]
 
     with KeyFile(tmp_path / "events") as file:
         file.add(One())

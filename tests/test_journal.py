@@ -18,7 +18,7 @@ from tests.contracts.ledger_events import last_of, planned, poison, stored
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from exporter.model import Key
+    from exporter.model import Key, Keys
 
 KEYS = [("2026-11-19 01:00:00.000000", number) for number in range(4)]
 
@@ -160,7 +160,7 @@ def test_refused_events_within_a_key_count_before_they_are_kept(subject: Subject
 # --- the beginning of a batch -----------------------------------------------------------------------
 
 
-class Keys:
+class Numbered:
     """Lines of which nothing but their keys matters."""
 
     def __init__(self, numbers: Sequence[int]) -> None:
@@ -172,12 +172,16 @@ class Keys:
     def key(self, index: int) -> Key:
         return KEYS[self._numbers[index]]
 
+    def keys(self) -> Keys:
+        every = [KEYS[number] for number in self._numbers]
+        return [time for time, _ in every], [identifier for _, identifier in every]
+
 
 def of_numbers(folder: Path, plan: Plan, numbers: Sequence[int], *counts: int) -> Package:
     """A file of lines with these keys, in batches of so many."""
     path = folder / "events"
     with KeyFile(path) as file:
-        file.add(Keys(numbers))
+        file.add(Numbered(numbers))
     ends = [sum(counts[: index + 1]) for index in range(len(counts))]
     last = [
         None if end < len(numbers) and numbers[end] == numbers[end - 1] else KEYS[numbers[end - 1]]

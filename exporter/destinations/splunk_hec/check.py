@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uuid import uuid4
 
 from exporter.destinations.splunk_hec.address import base_of
+from exporter.destinations.splunk_hec.lines import Events
 from exporter.destinations.splunk_hec.wire import SEE_CHECK
 from exporter.errors import DeliveryError, NotSent, OutcomeUnknown
 from exporter.model import Batch, Finding, Level
@@ -68,7 +69,7 @@ def findings_of(collector: Collector, settings: SplunkHecSettings, guard: Guard)
     seen = _Seen()
     try:
         with collector.delivery(seen) as delivery:
-            delivery.send(Batch(0, len(line), 1, None), [line])
+            delivery.send(Batch(0, len(line), 1, None), Events(line, 1))
             delivery.finish(ACKNOWLEDGED_WITHIN_S)
     except DeliveryError as error:
         return [_with_cause(collector.store, error, settings, guard)]

@@ -7,15 +7,16 @@ not know what an answer means. One of it is used by many exports, from several t
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from exporter.destinations.splunk_hec.acks import Channels
 from exporter.destinations.splunk_hec.address import base_of
+from exporter.destinations.splunk_hec.lines import read_ahead
 from exporter.destinations.splunk_hec.sender import Delivery, Pace, Sizes, Sleep, Timing, sleep_unless
 from exporter.destinations.splunk_hec.wire import Wire
-from exporter.destinations.uploads import changed, opened
+from exporter.destinations.uploads import opened
 from exporter.model import Receipt
 
 if TYPE_CHECKING:
@@ -60,15 +61,13 @@ class SplunkHecDestination:
 
     def deliver(self, package: Package, journal: Journal) -> Receipt:
         """Send all batches, once each as far as that can be known. Raises DeliveryError."""
-        with opened(package) as file, self.delivery(journal) as delivery:
-            for batch in package.batches:
-                file.seek(batch.offset)
-                data = file.read(batch.size_bytes)
-                *texts, rest = data.split(b"\n")
-                if rest or len(data) != batch.size_bytes or len(texts) != batch.count:
-                    raise changed(package)
-                lines = [text + b"\n" for text in texts]
-                delivery.send(batch, lines)
+        with (
+            opened(package) as file,
+            closing(read_ahead(package, file, self._wire.pack)) as batches,
+            self.delivery(journal) as delivery,
+        ):
+            for batch, events in batches:
+                delivery.send(batch, events)
             delivery.finish()
         return Receipt(self.store)
 

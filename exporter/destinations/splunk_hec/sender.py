@@ -24,9 +24,10 @@ from exporter.errors import DeliveryError, Interrupted, OutcomeUnknown, Refused
 from exporter.model import QUARANTINE_RECORDS, BadKind, BadRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from exporter.destinations.splunk_hec.acks import Acks
+    from exporter.destinations.splunk_hec.lines import Events
     from exporter.destinations.splunk_hec.wire import Answer, Wire
     from exporter.interfaces import Journal
     from exporter.model import Batch
@@ -144,10 +145,10 @@ class Delivery:
         self._refused = 0
         self._too_large_bytes = math.inf  # for one request, as far as it is known
 
-    def send(self, batch: Batch, lines: Sequence[bytes]) -> None:
+    def send(self, batch: Batch, events: Events) -> None:
         """Send a batch, and tell of all that are in. Raises DeliveryError."""
         try:
-            self._send(batch, lines)
+            self._send(batch, events)
         except DeliveryError:
             self._rescue()
             raise
@@ -163,7 +164,7 @@ class Delivery:
             self._tell_part()
             raise
 
-    def _send(self, batch: Batch, lines: Sequence[bytes]) -> None:
+    def _send(self, batch: Batch, events: Events) -> None:
         self._wait(max(0, MOST_UNACKNOWLEDGED_BYTES - batch.size_bytes), ACKNOWLEDGED_WITHIN_S)
         if len(self._open) >= ASKED_FROM:
             self._poll()
@@ -171,19 +172,19 @@ class Delivery:
             self._require_time()
         sent = Sent(batch, self._timing.clock())
         self._open.append(sent)
-        todo = [(0, len(lines))]
+        todo = [(0, len(events))]
         while todo:
             start, stop = todo.pop()
-            todo += reversed(self._send_part(lines, start, stop, sent))
+            todo += reversed(self._send_part(events, start, stop, sent))
         sent.at, sent.is_whole = self._timing.clock(), True
         self._settle()
 
-    def _send_part(self, lines: Sequence[bytes], start: int, stop: int, sent: Sent) -> list[tuple[int, int]]:
+    def _send_part(self, events: Events, start: int, stop: int, sent: Sent) -> list[tuple[int, int]]:
         """Send some lines of a batch; which of them have still to be sent, in order."""
-        body = b"".join(lines[start:stop])
+        body = events.part(start, stop)
         if stop - start > 1 and len(body) >= min(self._too_large_bytes, self._sizes.broken_bytes):
             return _halves(start, stop)
-        answer, meaning = self._ask(body)
+        answer, meaning = self._ask(body, events.packed(body) or self._wire.pack(body))
         if meaning.action in SUCCESSES:
             self._pace.follow(slower=meaning.action is Action.SLOW_DOWN)
             self._note(sent, start, stop, answer)
@@ -198,12 +199,12 @@ class Delivery:
         bad = _which(answer, meaning, start, stop)
         if bad is None:
             return _halves(start, stop)
-        before = self._before(answer, lines, start, bad, sent)
-        self._set_aside(lines[bad], bad, answer, sent)
+        before = self._before(answer, events, start, bad, sent)
+        self._set_aside(events[bad], bad, answer, sent)
         return [*before, (bad + 1, stop)] if bad + 1 < stop else before
 
     def _before(
-        self, answer: Answer, lines: Sequence[bytes], start: int, bad: int, sent: Sent
+        self, answer: Answer, events: Events, start: int, bad: int, sent: Sent
     ) -> list[tuple[int, int]]:
         """What has to be sent again of the events in front of a bad one, which are in."""
         if bad == start:
@@ -211,7 +212,7 @@ class Delivery:
         if self._acks is not None and answer.ack_id is None:
             return [(start, bad)]  # only a queue has them: nobody will say that an indexer does
         self._note(sent, start, bad, answer)
-        self._journal(sum(map(len, lines[start:bad])))
+        self._journal(len(events.part(start, bad)))
         return []
 
     def _note(self, sent: Sent, start: int, stop: int, answer: Answer) -> None:
@@ -233,13 +234,13 @@ class Delivery:
         sent.refused[place] = _refused(line, answer.words)
         self._journal(len(line))
 
-    def _ask(self, body: bytes) -> tuple[Answer, Meaning]:
+    def _ask(self, body: bytes, packed: bytes) -> tuple[Answer, Meaning]:
         """One request, tried again a few times where it is certain that nothing is in."""
         channel = self._acks.channel if self._acks else None
         for pause_s in (*PAUSES_S, None):
             self._pause(self._pace.pause_s)
             try:
-                answer = self._wire.send(body, channel)
+                answer = self._wire.send(packed, channel)
             except Broken as error:
                 self._sizes.broke(len(body))
                 raise OutcomeUnknown(error.message, hint=error.hint) from error

@@ -96,11 +96,13 @@ class Wire:
         self._settings = settings
         self._guard = guard
 
-    def send(self, events: bytes, channel: Channel | None) -> Answer:
+    def pack(self, events: bytes) -> bytes:
+        """Events as they go over the wire."""
+        return _zipped(events) if self._settings.gzip else events
+
+    def send(self, packed: bytes, channel: Channel | None) -> Answer:
         """One request with events. Raises NotSent if there was no connection, OutcomeUnknown if no answer."""
-        if self._settings.gzip:
-            return self._post(EVENTS, _zipped(events), channel, encoding="gzip")
-        return self._post(EVENTS, events, channel)
+        return self._post(EVENTS, packed, channel, encoding="gzip" if self._settings.gzip else "")
 
     def ask(self, ack_ids: Sequence[int], channel: Channel) -> Answer:
         """One request for acknowledgements; raises the same."""
