@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter.ledger.storage import Kept, RunRecord
 from exporter.model import (
@@ -27,22 +28,40 @@ from exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import sqlalchemy as sa
 
     from exporter.model import Json, Key
 
 Row = dict[str, Any]
+Found: TypeAlias = "sa.Row[Any] | Row"
+"""A row as a statement found it, or its values by name, free to be taken apart."""
 
 MAPPING_ID: Final = "mapping_id"
 
+# Looked up, because to call an enumeration takes as long as all the rest of a row.
+_LANE_KINDS: Final = {str(kind): kind for kind in LaneKind}
+_PLAN_STATES: Final = {str(state): state for state in PlanState}
+_OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
+
+
+@cache
+def _reader(
+    kind: type, without: tuple[str, ...]
+) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    names = tuple(name for name in kind.__slots__ if name not in without)  # type: ignore[attr-defined]
+    return names, attrgetter(*names)
+
 
 def _plain(value: object, *, without: tuple[str, ...] = ()) -> Row:
-    return {name: getattr(value, name) for name in type(value).__slots__ if name not in without}  # type: ignore[attr-defined]
+    names, values_of = _reader(type(value), without)  # type: ignore[arg-type] # mypy takes a class for unhashable
+    return dict(zip(names, values_of(value), strict=True))
 
 
-def _fields(row: sa.Row[Any]) -> Row:
+def _fields(row: Found) -> Row:
+    if isinstance(row, dict):
+        return row
     return dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a dictionary
 
 
@@ -68,7 +87,7 @@ def export_row(export: Export) -> Row:
     }
 
 
-def export_of(row: sa.Row[Any]) -> Export:
+def export_of(row: Found) -> Export:
     """The export that a row of `exports` holds."""
     fields = _fields(row)
     message, hint, at = fields.pop("failure"), fields.pop("failure_hint"), fields.pop("failed_at")
@@ -81,10 +100,10 @@ def lane_row(lane: Lane) -> Row:
     return _plain(lane)
 
 
-def lane_of(row: sa.Row[Any]) -> Lane:
+def lane_of(row: Found) -> Lane:
     """The lane that a row of `lanes` holds."""
     fields = _fields(row)
-    fields["kind"] = LaneKind(fields["kind"])
+    fields["kind"] = _LANE_KINDS[fields["kind"]]
     fields["last_key"] = _key(fields["last_key"])
     fields["sequences"] = tuple(fields["sequences"])
     fields["requested"] = tuple(fields["requested"])
@@ -108,16 +127,17 @@ def plan_row(plan: Plan, mapping_id: str | None) -> Row:
         "rendering": {**rendering, **named},
         "stamp_time": plan.stamp.time,
         "stamp_number": plan.stamp.number,
-        "content": asdict(plan.content),
+        "content": _plain(plan.content),
     }
 
 
-def mapping_ids(rows: Iterable[sa.Row[Any]]) -> set[str]:
+def mapping_ids(rows: Iterable[Found]) -> set[str]:
     """Which mappings these rows of `plans` name."""
-    return {row.rendering[MAPPING_ID] for row in rows if MAPPING_ID in row.rendering}
+    renderings = [row["rendering"] if isinstance(row, dict) else row.rendering for row in rows]
+    return {rendering[MAPPING_ID] for rendering in renderings if MAPPING_ID in rendering}
 
 
-def plan_of(row: sa.Row[Any], mappings: Mapping[str, Json]) -> Plan:
+def plan_of(row: Found, mappings: Mapping[str, Json]) -> Plan:
     """The plan that a row of `plans` holds, with its mapping."""
     fields = _fields(row)
     range_ = Range(
@@ -131,7 +151,7 @@ def plan_of(row: sa.Row[Any], mappings: Mapping[str, Json]) -> Plan:
     )
     stamp = Stamp(fields.pop("stamp_time"), fields.pop("stamp_number"))
     fields["reached"] = _key(fields["reached"])
-    fields["state"] = PlanState(fields["state"])
+    fields["state"] = _PLAN_STATES[fields["state"]]
     fields["hashes"] = tuple(fields["hashes"])
     fields["content"] = Content(**fields["content"])
     fields["rendering"] = _rendering_of(fields["rendering"], mappings)
@@ -151,15 +171,15 @@ def _rendering_of(value: Mapping[str, Any], mappings: Mapping[str, Json]) -> Ren
 
 def attempt_row(attempt: Attempt) -> Row:
     """An attempt as a row of `attempts`."""
-    return {**_plain(attempt), "content": asdict(attempt.content)}
+    return {**_plain(attempt), "content": _plain(attempt.content)}
 
 
-def attempt_of(row: sa.Row[Any]) -> Attempt:
+def attempt_of(row: Found) -> Attempt:
     """The attempt that a row of `attempts` holds."""
     fields = _fields(row)
     del fields["number"]
     fields["content"] = Content(**fields["content"])
-    fields["outcome"] = Outcome(fields["outcome"])
+    fields["outcome"] = _OUTCOMES[fields["outcome"]]
     return Attempt(**fields)
 
 

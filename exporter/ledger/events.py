@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from exporter.ledger.storage import Rows
+    from exporter.ledger.storage import ExportRows
     from exporter.model import BadRecord, Key, Plan
 
 
 def reach(
-    rows: Rows, plan: Plan, before: Key | None, key: Key, sent: int, refused: Sequence[BadRecord]
+    rows: ExportRows, plan: Plan, before: Key | None, key: Key, sent: int, refused: Sequence[BadRecord]
 ) -> None:
     """Move an open plan's progress from one key to another; raises Conflict if it was not there any more."""
     if plan.reached != before:
@@ -57,7 +57,7 @@ def ended(plan: Plan, now: datetime) -> Plan:
     )
 
 
-def may_have_landed(rows: Rows, plan: Plan) -> bool:
+def may_have_landed(rows: ExportRows, plan: Plan) -> bool:
     """Whether somebody may have the object of a plan; of events whoever sends them again loses nothing."""
     return not plan.rendering.is_events and any(
         attempt.outcome.may_have_landed for attempt in rows.attempts(plan.id)

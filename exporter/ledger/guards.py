@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from exporter.errors import Conflict, NameTaken
 
 if TYPE_CHECKING:
-    from exporter.ledger.storage import Rows
+    from exporter.ledger.storage import ExportRows
     from exporter.model import Export
 
 
-def unmoved(rows: Rows, before: Export) -> Export:
+def unmoved(rows: ExportRows, before: Export) -> Export:
     """The export's present row; raises Conflict if what comes next is no longer what it was."""
     export = rows.export(before.name)
     # The claim besides the version: a renamed export's name may be a new export's by now.
@@ -24,7 +24,7 @@ def unmoved(rows: Rows, before: Export) -> Export:
     return export
 
 
-def refuse_taken(rows: Rows, name: str, claim: str, *, is_events: bool = False) -> None:
+def refuse_taken(rows: ExportRows, name: str, claim: str, *, is_events: bool = False) -> None:
     """Raise NameTaken if another export's names are there, or its events."""
     holder = rows.export_by_claim(claim)
     if holder is None or holder.name == name:

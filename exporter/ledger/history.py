@@ -13,7 +13,7 @@ from exporter.ledger.lanes import export_after, lane_after
 from exporter.model import LaneKind, PlanState, SealedWindow
 
 if TYPE_CHECKING:
-    from exporter.ledger.storage import Rows, RunRecord
+    from exporter.ledger.storage import ExportRows, Rows, RunRecord
     from exporter.model import Attempt, Export, Plan
 
 RUNS_KEPT: Final = timedelta(days=90)
@@ -21,7 +21,7 @@ WINDOWS_KEPT: Final = timedelta(days=400)
 """How far back `accept-source` finds every window; behind that are the last one before, and the begin."""
 
 
-def delivered(rows: Rows, name: str, sequence: int) -> Plan:
+def delivered(rows: ExportRows, name: str, sequence: int) -> Plan:
     """The delivered plan with this sequence number; raises ConfigError if there is none."""
     plan = rows.plan_by_sequence(name, sequence)
     if plan is None or plan.state is not PlanState.DELIVERED:
@@ -32,7 +32,7 @@ def delivered(rows: Rows, name: str, sequence: int) -> Plan:
     return plan
 
 
-def landed_hashes(rows: Rows, plan: Plan, attempt: Attempt) -> tuple[str, ...]:
+def landed_hashes(rows: ExportRows, plan: Plan, attempt: Attempt) -> tuple[str, ...]:
     """The different contents that attempts may have landed with, where this attempt was made."""
     landed = {
         row.content.content_sha256
@@ -42,7 +42,7 @@ def landed_hashes(rows: Rows, plan: Plan, attempt: Attempt) -> tuple[str, ...]:
     return tuple(sorted(landed))
 
 
-def note_delivered(rows: Rows, export: Export, done: Plan) -> None:
+def note_delivered(rows: ExportRows, export: Export, done: Plan) -> None:
     """Keep a plan as delivered, and with it how its lane and its export stand now."""
     lane = rows.lane(done.export, done.lane)
     if lane is None or done.delivered_at is None:
@@ -56,7 +56,7 @@ def note_delivered(rows: Rows, export: Export, done: Plan) -> None:
         )
 
 
-def note_window(rows: Rows, window: SealedWindow) -> None:
+def note_window(rows: ExportRows, window: SealedWindow) -> None:
     """Keep one more live window, and of those that are too old only the last."""
     rows.insert_window(window)
     oldest = rows.last_window_before(window.export, window.committed_at - WINDOWS_KEPT)

@@ -15,7 +15,7 @@ from exporter.ledger.storage import Kept
 from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadKind, PlanState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from exporter.ledger.storage import RunRecord, Storage
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
@@ -58,10 +58,21 @@ class MemoryRows:
         """Forget how to undo."""
         self._undo.clear()
 
-    def roll_back(self) -> None:
-        """Undo every change since the last commit, newest first."""
-        while self._undo:
+    def roll_back(self, changes: int = 0) -> None:
+        """Undo the changes since the last commit, newest first, but for the first so many."""
+        while len(self._undo) > changes:
             self._undo.pop()()
+
+    @contextmanager
+    def whole(self, *, claims: bool = False) -> Iterator[None]:
+        """A part of the transaction; nobody else has another one anyway."""
+        del claims
+        changes = len(self._undo)
+        try:
+            yield
+        except BaseException:
+            self.roll_back(changes)
+            raise
 
     def ledger_id(self) -> str:  # noqa: D102 - promises are in Rows
         return self._meta["ledger_id"]
@@ -264,6 +275,13 @@ class MemoryStorage:
                 self._rows.roll_back()
                 raise
             self._rows.commit()
+
+    @contextmanager
+    def together(self, exports: Collection[str]) -> Iterator[MemoryRows]:
+        """The same: it is one transaction however many exports there are."""
+        del exports
+        with self.writing() as rows:
+            yield rows
 
     @contextmanager
     def reading(self) -> Iterator[MemoryRows]:

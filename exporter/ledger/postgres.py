@@ -14,12 +14,13 @@ import sqlalchemy as sa
 
 from exporter.errors import LedgerError
 from exporter.ledger import schema
+from exporter.ledger.group import SqlGroup
 from exporter.ledger.postgres_connection import Database, PostgresLedgerOptions
 from exporter.ledger.postgres_errors import RIGHTS, SCHEMA
 from exporter.ledger.sql import SqlRows, bring_up_to_date, fill, require_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 __all__ = ["PostgresLedgerOptions", "PostgresStorage", "create_postgres", "migrate_postgres"]
 
@@ -29,6 +30,9 @@ EXPORT_LOCKS: Final = 0x61756469
 
 The first is one of 64 bits, the second the first half of two of 32: PostgreSQL keeps these apart.
 """
+
+CLAIMS_LOCK: Final = LEDGER_LOCK + 1
+"""Of those who begin or move exports while they hold some alone, and not the ledger."""
 
 LIMITS: Final[Mapping[str, str]] = {
     "idle_in_transaction_session_timeout": "30s",
@@ -42,6 +46,7 @@ _DURABLE: Final = (
     "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
     " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
 )
+_CLAIMS: Final = f"SELECT pg_advisory_xact_lock({CLAIMS_LOCK})"
 _WHAT_IS_THERE: Final = sa.text(
     "SELECT it IS NOT NULL, coalesce(has_schema_privilege(it, 'CREATE'), true),"
     " EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = it),"
@@ -72,8 +77,17 @@ class PostgresStorage:
     @contextmanager
     def writing(self, export: str | None = None) -> Iterator[SqlRows]:
         """A transaction that is alone with its export or, without one, with the ledger."""
-        with self._database.transaction(_writing(export)) as connection:
+        begin = _writing() if export is None else _writing([export])
+        with self._database.transaction(begin) as connection:
             yield SqlRows(connection)
+
+    @contextmanager
+    def together(self, exports: Collection[str]) -> Iterator[SqlGroup]:
+        """A transaction that is alone with these exports."""
+        with self._database.transaction(_writing(exports)) as connection:
+            rows = SqlGroup(connection, exports, _CLAIMS)
+            yield rows
+            rows.flush()
 
     @contextmanager
     def reading(self) -> Iterator[SqlRows]:
@@ -124,20 +138,23 @@ def _reading() -> str:
     return _message("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
-def _writing(export: str | None = None) -> str:
+def _writing(exports: Collection[str] | None = None) -> str:
     """The beginning of a transaction that is serializable because it is alone with what it touches.
 
     Locks make it so, not an isolation level: under READ COMMITTED every statement sees what was committed
     before it, so what follows sees all that the last one with the lock did. A snapshot for the whole
     transaction could be older than the lock. Rules that look at other exports, or at the ledger as a
-    whole, name no export and wait for all.
+    whole, name no export and wait for all; in a transaction of several they wait for each other, last.
+    Everybody takes locks in this order, and those of exports by number, so that nobody waits in a circle.
     """
     locks = [f"SELECT pg_advisory_xact_lock({LEDGER_LOCK})"]
-    if export is not None:
-        number = zlib.crc32(export.encode()) - 2**31  # exports that share one wait for each other, no more
+    if exports is not None:
+        # Exports that share a number wait for each other, no more.
+        numbers = sorted({zlib.crc32(export.encode()) - 2**31 for export in exports})
+        array = f"'{{{','.join(map(str, numbers))}}}'::int[]"  # unnest goes through it in its order
         locks = [
             f"SELECT pg_advisory_xact_lock_shared({LEDGER_LOCK})",
-            f"SELECT pg_advisory_xact_lock({EXPORT_LOCKS}, {number})",
+            f"SELECT pg_advisory_xact_lock({EXPORT_LOCKS}, number) FROM unnest({array}) AS number",  # noqa: S608 - numbers
         ]
     return _message("BEGIN ISOLATION LEVEL READ COMMITTED", _DURABLE, *locks)
 

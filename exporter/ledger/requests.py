@@ -12,7 +12,7 @@ from exporter.ledger.events import ended, may_have_landed
 from exporter.ledger.guards import unmoved
 from exporter.ledger.history import delivered, note_delivered
 from exporter.ledger.lanes import at_start
-from exporter.ledger.rules import standing_of
+from exporter.ledger.standing import standing_of
 from exporter.model import Lane, LaneKind, PlanState
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.interfaces import Clock
-    from exporter.ledger.rules import Ledger, Standing
+    from exporter.ledger.rules import Ledger
+    from exporter.ledger.standing import Standing
     from exporter.ledger.storage import Kept, Rows, Storage
     from exporter.model import BadRecord, Export, Plan, Seal, Window
 

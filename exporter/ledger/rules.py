@@ -1,96 +1,43 @@
-"""The ledger's rules: begin, plan, attempt, judge, commit. Each is one transaction.
+"""The ledger: the protocol's rules, each in a transaction of its own, or those of several exports in one.
 
-This is what makes delivery exactly-once; storage only keeps the rows. A rule never talks to a source
-or a store.
+It opens transactions, and makes sure that each is on the ledger that this process opened. What may happen
+in one is said in ``protocol``.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from exporter.errors import Conflict, ExportError, LedgerError, Stopped
-from exporter.ledger import events
-from exporter.ledger.guards import refuse_taken, unmoved
-from exporter.ledger.history import delivered, landed_hashes, note_delivered, note_run, note_window
-from exporter.ledger.lanes import closed, moved_on, repeats
-from exporter.model import (
-    LIVE_LANE,
-    Attempt,
-    Export,
-    Failure,
-    Lane,
-    LaneKind,
-    Outcome,
-    Plan,
-    PlanState,
-    SealedWindow,
-)
+from exporter.errors import Defect, LedgerError
+from exporter.ledger.history import note_run
+from exporter.ledger.protocol import Rules
+from exporter.ledger.standing import Draft, Standing, foreign_alarm, resume_hint, standing_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Collection, Iterator
 
     from exporter.interfaces import Clock
-    from exporter.ledger.storage import Rows, RunRecord, Storage
-    from exporter.model import BadRecord, Content, Key, Range, Rendering, Seal, Stamp
+    from exporter.ledger.storage import ExportRows, GroupRows, Rows, RunRecord, Storage
+    from exporter.model import Lane
 
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A plan as its maker proposes it; the ledger gives it an id and a sequence number."""
-
-    lane: str
-    range: Range
-    rendering: Rendering
-    final: bool
-    name: str
-    stamp: Stamp
-    content: Content
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One export with everything that is in progress: what deciding and `status` need.
-
-    ``waiting`` counts the refused events that nobody has sent again yet.
-    """
-
-    export: Export
-    lanes: tuple[Lane, ...]
-    open_plan: Plan | None
-    waiting: int = 0
-
-    @property
-    def live(self) -> Lane:
-        """The live lane; every export has one."""
-        return next(lane for lane in self.lanes if lane.id == LIVE_LANE)
-
-    def lane(self, lane_id: str) -> Lane:
-        """One lane; raises Conflict if it has gone."""
-        for lane in self.lanes:
-            if lane.id == lane_id:
-                return lane
-        raise Conflict(f"export '{self.export.name}' has no lane '{lane_id}'")
+__all__ = ["Draft", "Group", "Ledger", "Rules", "Standing", "foreign_alarm", "resume_hint", "standing_of"]
 
 
 def _new_id() -> str:
     return uuid4().hex
 
 
-class Ledger:
+class Ledger(Rules):
     """What every process that delivers agrees on.
 
-    Raises Conflict when somebody else acted first: read the standing again and go on from there. The
-    ledger's id is part of every comparison, so a process that outlives a restore can change nothing.
+    The ledger's id is part of every comparison, so a process that outlives a restore can change nothing.
     """
 
     def __init__(self, storage: Storage, clock: Clock, new_id: Callable[[], str] = _new_id) -> None:
+        super().__init__(clock, new_id)
         self._storage = storage
-        self._clock = clock
-        self._new_id = new_id
         with storage.reading() as rows:
             self._id = rows.ledger_id()
 
@@ -103,23 +50,45 @@ class Ledger:
     def writing(self, export: str | None = None) -> Iterator[Rows]:
         """A transaction on the ledger that this process opened, and on no other; see `Storage.writing`."""
         with self._storage.writing(export) as rows:
-            if rows.ledger_id() != self._id:
-                raise LedgerError(
-                    "the ledger was restored from a backup while this process was running",
-                    hint="start the command again",
-                )
+            self._require_same(rows)
             yield rows
 
-    # --- reading ---------------------------------------------------------------------------------
+    @contextmanager
+    def claiming(self, export: str) -> Iterator[Rows]:
+        """A transaction that waits for those of all exports."""
+        del export
+        with self.writing() as rows:
+            yield rows
 
-    def standing(self, name: str) -> Standing | None:
-        """One export, or None if it never began."""
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """One consistent view."""
         with self._storage.reading() as rows:
-            return standing_of(rows, name)
+            yield rows
+
+    @contextmanager
+    def together(self, names: Collection[str]) -> Iterator[Group]:
+        """The rules for several exports, in one transaction; some of them may be about to begin.
+
+        A call that raises has changed nothing, and leaves what the others did as it is. Nothing is durable,
+        and nobody else sees any of it, before the end; an error that comes out of the block undoes all. Keep
+        it short, and call no rule of the ledger itself within: others wait for these exports, on SQLite
+        for the whole file.
+        """
+        with self._storage.together(names) as rows:
+            self._require_same(rows)
+            yield Group(rows, names, self._clock, self._new_id)
+
+    def _require_same(self, rows: ExportRows) -> None:
+        if rows.ledger_id() != self._id:
+            raise LedgerError(
+                "the ledger was restored from a backup while this process was running",
+                hint="start the command again",
+            )
 
     def standings(self) -> dict[str, Standing]:
         """Every export by name, as of one moment."""
-        with self._storage.reading() as rows:
+        with self.reading() as rows:
             plans = {plan.export: plan for plan in rows.open_plans()}
             waiting = rows.waiting()
             lanes: dict[str, list[Lane]] = {}
@@ -132,192 +101,6 @@ class Ledger:
                 for row in rows.exports()
             }
 
-    def delivered(self, name: str, sequence: int) -> Plan:
-        """The delivered plan with this sequence number; raises ConfigError if there is none."""
-        with self._storage.reading() as rows:
-            return delivered(rows, name, sequence)
-
-    def attempts(self, plan_id: str) -> list[Attempt]:
-        """Every recorded try at a plan, oldest first."""
-        with self._storage.reading() as rows:
-            return rows.attempts(plan_id)
-
-    # --- the protocol ----------------------------------------------------------------------------
-
-    def begin(
-        self, name: str, account: str, claim: str, begin: datetime, seal: Seal, *, is_events: bool = False
-    ) -> Standing:
-        """Step 0. Store for good where this export's deliveries begin; a second call changes nothing."""
-        with self.writing() as rows:
-            if rows.export(name) is None:
-                refuse_taken(rows, name, claim, is_events=is_events)
-                names_from = rows.names_from()
-                rows.insert_export(Export(name, account, claim, begin, seal, names_from=names_from))
-                rows.insert_lane(Lane(name, LIVE_LANE, LaneKind.LIVE, begin, seal))
-        return self._begun(name)
-
-    def relocate(self, name: str, account: str, claim: str, *, is_events: bool = False) -> Standing:
-        """Move an export's names elsewhere, as the configuration says, if they meet nobody else's."""
-        with self.writing() as rows:
-            export = self._export(rows, name)
-            if export.account != account:
-                raise ExportError(
-                    f"export '{name}' delivers account '{export.account}', "
-                    f"but the configuration now gives it account '{account}'",
-                    hint="an export's account never changes: give the new account an export name of its own",
-                )
-            if export.claim != claim:
-                refuse_taken(rows, name, claim, is_events=is_events)
-                rows.update_export(replace(export, claim=claim, version=export.version + 1))
-        return self._begun(name)
-
-    def plan(self, before: Export, draft: Draft, bad: Iterable[BadRecord] = ()) -> Plan:
-        """Step 4. Fix range, rendering and name of the next object, if nothing changed since `before`.
-
-        ``bad`` is what is kept of its bad records: no more than the quarantine takes.
-        """
-        kept = list(bad)  # read before anybody has to wait for the transaction
-        whole = sum(len(record.body) == record.length for record in kept)
-        with self.writing(before.name) as rows:
-            export, lane = self._unchanged(rows, before, draft.lane)
-            plan = Plan(
-                id=self._new_id(),
-                export=export.name,
-                lane=draft.lane,
-                sequence=export.sequence + 1,
-                range=draft.range,
-                rendering=draft.rendering,
-                final=draft.final,
-                name=draft.name,
-                stamp=draft.stamp,
-                content=draft.content,
-                created_at=self._clock(),
-                bad_not_whole=draft.content.bad - whole,
-                repeats=repeats(export, lane, draft.range),
-            )
-            rows.insert_plan(plan)
-            rows.insert_bad_records(plan.id, kept)
-            if lane.kind is not LaneKind.REPLAY:
-                window = draft.range.window
-                rows.update_lane(replace(lane, open_end=window.end, open_seal=draft.range.seal))
-            rows.update_export(
-                replace(
-                    export,
-                    version=export.version + 1,
-                    sequence=plan.sequence,
-                    stamp=draft.stamp,
-                    names_from=None,
-                )
-            )
-            return plan
-
-    def attempt(self, plan: Plan, content: Content, store: str) -> Attempt:
-        """Step 5. Record a try before its first byte; only for an open plan of an export not stopped."""
-        with self.writing(plan.export) as rows:
-            self._still_open(rows, plan)
-            export = self._export(rows, plan.export)
-            if export.stopped:
-                raise Stopped(export.stopped, hint=resume_hint(export.name))
-            attempt = Attempt(self._new_id(), plan.id, store, self._clock(), content)
-            rows.insert_attempt(attempt)
-            return attempt
-
-    def answer(
-        self, plan: Plan, attempt: Attempt, outcome: Outcome, failure: Failure, retry_at: datetime
-    ) -> None:
-        """Step 6, when the attempt did not deliver: keep what is known of it, and when to try again."""
-        with self.writing(plan.export) as rows:
-            rows.update_attempt(replace(attempt, outcome=outcome, error=failure.message))
-            export = self._export(rows, plan.export) if self._open(rows, plan) else None
-            if export is not None and not export.stopped:
-                rows.update_export(
-                    replace(export, tries=export.tries + 1, blocked_until=retry_at, failure=failure)
-                )
-
-    def reach(
-        self, plan: Plan, before: Key | None, key: Key, sent: int = 0, refused: Sequence[BadRecord] = ()
-    ) -> None:
-        """Step 6 of events, for each batch: all up to ``key`` are in, but for those that were refused.
-
-        They go into the quarantine in the same transaction. Raises Conflict unless progress was at
-        ``before``: of two processes that deliver the same plan, the second one ends there.
-        """
-        with self.writing(plan.export) as rows:
-            stored, export = self._still_open(rows, plan), self._export(rows, plan.export)
-            if export.stopped:
-                raise Stopped(export.stopped, hint=resume_hint(export.name))
-            events.reach(rows, stored, before, key, sent, refused)
-            if export.tries:  # it gets on, so the next failure is the first in a row
-                rows.update_export(replace(export, tries=0))
-
-    def interrupted(self, plan: Plan, attempt: Attempt) -> None:
-        """Step 6 of events, when the process has to end between two batches: nobody has to wait for that."""
-        with self.writing(plan.export) as rows:
-            rows.update_attempt(replace(attempt, outcome=Outcome.NOT_SENT, error="the run had to end"))
-
-    def judge(self, plan: Plan, attempt: Attempt) -> bool:
-        """Step 6, when the name was taken: True if the object is ours, else the export is stopped.
-
-        Ours if another attempt at this plan and store may have landed; the attempts are read in the
-        same transaction that marks the export.
-        """
-        with self.writing(plan.export) as rows:
-            self._still_open(rows, plan)
-            ours = any(
-                other.id != attempt.id and other.store == attempt.store and other.outcome.may_have_landed
-                for other in rows.attempts(plan.id)
-            )
-            rows.update_attempt(replace(attempt, outcome=Outcome.EXISTS))
-            if not ours:
-                alarm = foreign_alarm(attempt.store, plan.name)
-                failure = Failure(alarm, resume_hint(plan.export), self._clock())
-                export = self._export(rows, plan.export)
-                rows.update_export(
-                    replace(export, stopped=alarm, failure=failure, version=export.version + 1)
-                )
-            return ours
-
-    def commit(self, plan: Plan, attempt: Attempt, outcome: Outcome) -> Plan:
-        """Step 7. The one place where a delivery becomes progress.
-
-        Raises Stopped when the alarm was raised meanwhile: then another process saw that the object
-        which this one took for ours is foreign, and the watermark must not pass it.
-        """
-        with self.writing(plan.export) as rows:
-            stored = self._still_open(rows, plan)
-            rows.update_attempt(replace(attempt, outcome=outcome))
-            export = self._export(rows, plan.export)
-            if not export.stopped:
-                return self._commit(rows, export, stored, attempt)
-        raise Stopped(export.stopped, hint=resume_hint(export.name))
-
-    def _commit(self, rows: Rows, export: Export, plan: Plan, attempt: Attempt) -> Plan:
-        hashes: tuple[str, ...] = ()
-        if plan.rendering.is_events:
-            events.require_all(plan)
-        elif not (hashes := landed_hashes(rows, plan, attempt)):
-            # Since this attempt was judged, those that made the object ours were refused.
-            raise Conflict(f"plan {plan.sequence} of export '{plan.export}' cannot have landed")
-        done = replace(plan, state=PlanState.DELIVERED, delivered_at=self._clock(), hashes=hashes)
-        note_delivered(rows, export, done)
-        return done
-
-    def advance(self, before: Export, lane_id: str, end: datetime, seal: Seal, filtered: int = 0) -> None:
-        """Step 7 for a window with nothing (more) to deliver: progress without a name and an object."""
-        with self.writing(before.name) as rows:
-            export, lane = self._unchanged(rows, before, lane_id)
-            rows.update_lane(closed(lane, end, seal))
-            rows.update_export(moved_on(export, filtered))
-            if lane.kind is LaneKind.LIVE:
-                note_window(rows, SealedWindow(export.name, end, seal, self._clock(), filtered))
-
-    def fail(self, name: str, message: str, hint: str) -> None:
-        """Keep why an export did not get as far as an attempt, for `status`, unless an alarm stopped it."""
-        with self.writing(name) as rows:
-            export = rows.export(name)
-            if export is not None and not export.stopped:
-                rows.update_export(replace(export, failure=Failure(message, hint, self._clock())))
-
     def record_run(self, run: RunRecord) -> None:
         """Keep that a run started or, the second time, how it ended."""
         with self.writing() as rows:
@@ -325,62 +108,43 @@ class Ledger:
 
     def last_run(self) -> RunRecord | None:
         """The newest run."""
-        with self._storage.reading() as rows:
+        with self.reading() as rows:
             return rows.last_run()
 
-    # --- shared by the rules ---------------------------------------------------------------------
 
-    def _begun(self, name: str) -> Standing:
-        standing = self.standing(name)
-        if standing is None:
-            raise Conflict(f"export '{name}' was renamed in this moment")
-        return standing
+class Group(Rules):
+    """The rules for some exports within one transaction; for one thread, until that has ended."""
 
-    def _export(self, rows: Rows, name: str) -> Export:
-        export = rows.export(name)
-        if export is None:
-            raise Conflict(f"export '{name}' is no longer in the ledger")
-        return export
+    def __init__(
+        self, rows: GroupRows, names: Collection[str], clock: Clock, new_id: Callable[[], str]
+    ) -> None:
+        super().__init__(clock, new_id)
+        self._rows = rows
+        self._names = frozenset(names)
 
-    def _unchanged(self, rows: Rows, before: Export, lane_id: str) -> tuple[Export, Lane]:
-        export = unmoved(rows, before)
-        lane = rows.lane(before.name, lane_id)
-        if lane is None or rows.open_plans(before.name):
-            raise Conflict(f"another process moved export '{before.name}' first")
-        if export.stopped:
-            raise Stopped(export.stopped, hint=resume_hint(export.name))
-        if export.paused:
-            raise Conflict(f"export '{before.name}' was paused")
-        return export, lane
+    @contextmanager
+    def writing(self, export: str) -> Iterator[ExportRows]:
+        """Its rows, with an undo of their own; raises Defect for an export that was not named."""
+        self._require_named(export)
+        with self._rows.whole():
+            yield self._rows
 
-    def _open(self, rows: Rows, plan: Plan) -> Plan | None:
-        stored = rows.plan(plan.id)
-        is_open = stored and stored.state is PlanState.OPEN and stored.export == plan.export
-        return stored if is_open else None
+    @contextmanager
+    def claiming(self, export: str) -> Iterator[ExportRows]:
+        """The same, once all others that begin exports or move them have ended."""
+        self._require_named(export)
+        with self._rows.whole(claims=True):
+            yield self._rows
 
-    def _still_open(self, rows: Rows, plan: Plan) -> Plan:
-        if (stored := self._open(rows, plan)) is None:
-            raise Conflict(f"plan {plan.sequence} of export '{plan.export}' is no longer open")
-        return stored
+    @contextmanager
+    def reading(self) -> Iterator[ExportRows]:
+        """As the calls so far have left it."""
+        with self._rows.whole():
+            yield self._rows
 
-
-def standing_of(rows: Rows, name: str) -> Standing | None:
-    """One export, or None if it never began."""
-    export = rows.export(name)
-    if export is None:
-        return None
-    open_plan, waiting = next(iter(rows.open_plans(name)), None), rows.waiting(name)
-    return Standing(export, tuple(rows.lanes(name)), open_plan, waiting.get(name, 0))
-
-
-def foreign_alarm(store: str, name: str) -> str:
-    """What stops an export at a foreign object."""
-    return f"a foreign object has the name of this export's next object: {store}/{name}"
-
-
-def resume_hint(name: str) -> str:
-    """What a person does about a foreign object."""
-    return (
-        "find out who else writes under this prefix, keep that object or move it away, then run: "
-        f"audit-exporter resume {name}"
-    )
+    def _require_named(self, export: str) -> None:
+        if export not in self._names:
+            raise Defect(
+                f"internal error: export '{export}' is not among those of its transaction",
+                hint="please report it; nothing was changed",
+            )

@@ -122,6 +122,14 @@ sa.Index("one_claim", exports.c.claim, unique=True).ddl_if(dialect="sqlite")
 _ONE_CLAIM: Final = "ALTER TABLE exports ADD CONSTRAINT one_claim EXCLUDE USING hash (claim WITH =)"
 sa.event.listen(exports, "after_create", sa.DDL(_ONE_CLAIM).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
+
+def _indexed(table: sa.Table, index: str) -> sa.DDL:
+    """A partial index, made with its table. As text: such an `sa.Index` loads every database's dialect."""
+    ddl = sa.DDL(f"CREATE {index}")  # type: ignore[no-untyped-call]
+    sa.event.listen(table, "after_create", ddl)
+    return ddl
+
+
 lanes = sa.Table(
     "lanes",
     metadata,
@@ -174,13 +182,7 @@ plans = sa.Table(
     sa.Index("plans_by_sequence", "export", "sequence"),
 )
 # At most one open plan per export is the database's promise too, not only that of the rules.
-sa.Index(
-    "one_open_plan",
-    plans.c.export,
-    unique=True,
-    sqlite_where=plans.c.state == "open",
-    postgresql_where=plans.c.state == "open",
-)
+_indexed(plans, "UNIQUE INDEX one_open_plan ON plans (export) WHERE state = 'open'")
 
 # What plans have in common; their `rendering` names one by its id. Those of version 1 hold theirs inside.
 mappings = sa.Table(
@@ -235,9 +237,9 @@ def is_waiting(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
     return table.c.kind == sa.literal_column("'refused'"), table.c.resent_at.is_(None)
 
 
-_IS_WAITING: Final = sa.and_(*is_waiting(bad_records))
-waiting_records = sa.Index(
-    "waiting_records", bad_records.c.plan, sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING
+_WAITING_RECORDS: Final = _indexed(
+    bad_records,
+    "INDEX IF NOT EXISTS waiting_records ON bad_records (plan) WHERE kind = 'refused' AND resent_at IS NULL",
 )
 
 runs = sa.Table(
@@ -274,7 +276,7 @@ def _second(connection: sa.Connection) -> None:
             if name not in there:
                 column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {prepare.format_table(table)} ADD COLUMN {column}")
-    waiting_records.create(connection, checkfirst=True)
+    connection.execute(_WAITING_RECORDS)
     mappings.create(connection, checkfirst=True)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
 
 from exporter.errors import LedgerError
 from exporter.ledger import encoding, schema
@@ -177,17 +178,19 @@ class SqlRows:
 
     def waiting(self, export: str | None = None) -> dict[str, int]:  # noqa: D102
         name = schema.plans.c.export
-        query = _waiting(sa.select(name, sa.func.count().label("waiting")), export).group_by(name)
+        query = waiting_of(sa.select(name, sa.func.count().label("waiting")), export).group_by(name)
         return {row.export: row.waiting for row in self._all(query)}
 
     def waiting_records(  # noqa: D102
         self, export: str, sequence: int | None, after: int, most: int
     ) -> list[Kept]:
         table, number = schema.bad_records, schema.plans.c.sequence
-        query = _waiting(sa.select(table, number), export).where(table.c.number > after)
+        # Plus nothing, or SQLite may walk the primary key through all bad records to find a few that wait.
+        row = table.c.number + 0
+        query = waiting_of(sa.select(table, number), export).where(row > after)
         if sequence is not None:
             query = query.where(number == sequence)
-        return [encoding.kept_of(row) for row in self._all(query.order_by(table.c.number).limit(most))]
+        return [encoding.kept_of(row) for row in self._all(query.order_by(row).limit(most))]
 
     def update_bad_record(self, kept: Kept) -> None:  # noqa: D102
         table, record = schema.bad_records, kept.record
@@ -209,10 +212,25 @@ class SqlRows:
         self._connection.execute(sa.delete(schema.runs).where(schema.runs.c.started_at < before))
 
 
-def _waiting(query: sa.Select[Any], export: str | None) -> sa.Select[Any]:
+class _InThisOrder(sa.Join):
+    """A join that finds rows of the second table for those of the first, and never the other way round.
+
+    SQLite would as soon look through all that an export ever delivered, for the few events that wait.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_InThisOrder, "sqlite")
+def _cross_join(join: _InThisOrder, compiler: Any, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's own
+    text: str = compiler.visit_join(join, **options)
+    return text.replace(" JOIN ", " CROSS JOIN ", 1)  # which its planner leaves in the order that it has
+
+
+def waiting_of(query: sa.Select[Any], export: str | None = None) -> sa.Select[Any]:
     """Of refused events and their plans those that nobody has sent again."""
     bad, plans = schema.bad_records, schema.plans
-    query = query.select_from(bad.join(plans, plans.c.id == bad.c.plan))
+    query = query.select_from(_InThisOrder(bad, plans, plans.c.id == bad.c.plan))
     query = query.where(*schema.is_waiting(bad), plans.c.state != "abandoned")
     return query if export is None else query.where(plans.c.export == export)
 

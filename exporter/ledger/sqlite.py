@@ -9,10 +9,11 @@ import sqlalchemy as sa
 
 from exporter.errors import LedgerError, LedgerMissing
 from exporter.ledger import schema
+from exporter.ledger.group import SqlGroup
 from exporter.ledger.sql import MISSING_HINT, SqlRows, bring_up_to_date, fill, require_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 BUSY_TIMEOUT_S: Final = 60
@@ -43,25 +44,33 @@ class SqliteStorage:
     def writing(self, export: str | None = None) -> Iterator[SqlRows]:
         """A transaction that has the write lock, of the whole file, from its first statement on."""
         del export
-        with self._transaction("BEGIN IMMEDIATE") as rows:
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield SqlRows(connection)
+
+    @contextmanager
+    def together(self, exports: Collection[str]) -> Iterator[SqlGroup]:
+        """The same lock, for what several exports do: theirs is the whole file's, too."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            rows = SqlGroup(connection, exports)
             yield rows
+            rows.flush()
 
     @contextmanager
     def reading(self) -> Iterator[SqlRows]:
         """One consistent view."""
-        with self._transaction("BEGIN") as rows:
-            yield rows
+        with self._transaction("BEGIN") as connection:
+            yield SqlRows(connection)
 
     def close(self) -> None:
         """Close every connection; the last one folds the log into the file."""
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[SqlRows]:
+    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
         with self._guarded(), self._engine.connect() as connection:
             connection.exec_driver_sql(begin)
             try:
-                yield SqlRows(connection)
+                yield connection
                 connection.exec_driver_sql("COMMIT")
             except BaseException:
                 _roll_back(connection)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -35,42 +35,29 @@ class Kept:
     record: BadRecord
 
 
-class Rows(Protocol):
-    """The rows that one transaction sees. Getters answer None where there is no such row."""
+class ExportRows(Protocol):
+    """The rows of some exports as one transaction sees them. Getters answer None where there is none."""
 
     def ledger_id(self) -> str:
         """The random id that a restore replaces."""
-        ...
-
-    def set_ledger_id(self, value: str) -> None:
-        """Make every transaction of a process that read the old id fail."""
         ...
 
     def names_from(self) -> datetime | None:
         """The moment of the last restore: no name given to an export that begins later lies before it."""
         ...
 
-    def set_names_from(self, moment: datetime) -> None:
-        """Note that the ledger was restored at this moment."""
-        ...
-
     def export(self, name: str) -> Export | None: ...  # noqa: D102 - rows in, rows out
     def export_by_claim(self, claim: str) -> Export | None: ...  # noqa: D102
-    def exports(self) -> list[Export]: ...  # noqa: D102
     def insert_export(self, export: Export) -> None: ...  # noqa: D102
     def update_export(self, export: Export) -> None: ...  # noqa: D102
 
-    def rename_export(self, name: str, new_name: str) -> None:
-        """Give the export and everything that belongs to it another name."""
-        ...
-
     def lane(self, export: str, lane: str) -> Lane | None: ...  # noqa: D102
-    def lanes(self, export: str | None = None) -> list[Lane]: ...  # noqa: D102
+    def lanes(self, export: str) -> list[Lane]: ...  # noqa: D102
     def insert_lane(self, lane: Lane) -> None: ...  # noqa: D102
     def update_lane(self, lane: Lane) -> None: ...  # noqa: D102
 
     def plan(self, plan_id: str) -> Plan | None: ...  # noqa: D102
-    def open_plans(self, export: str | None = None) -> list[Plan]: ...  # noqa: D102
+    def open_plans(self, export: str) -> list[Plan]: ...  # noqa: D102
     def plan_by_sequence(self, export: str, sequence: int) -> Plan | None: ...  # noqa: D102
     def insert_plan(self, plan: Plan) -> None: ...  # noqa: D102
     def update_plan(self, plan: Plan) -> None: ...  # noqa: D102
@@ -93,10 +80,46 @@ class Rows(Protocol):
         ...
 
     def insert_bad_records(self, plan_id: str, records: Sequence[BadRecord]) -> None: ...  # noqa: D102
+
+    def waiting(self, export: str) -> Mapping[str, int]:
+        """How many refused events nobody has sent again, by export; of plans that were given up, none."""
+        ...
+
+
+class GroupRows(ExportRows, Protocol):
+    """The rows of several exports, for a transaction that takes one change after another, each for itself."""
+
+    def whole(self, *, claims: bool = False) -> AbstractContextManager[None]:
+        """What is done within it is done whole: an error undoes that, and nothing of what came before.
+
+        With ``claims`` nobody else gives out a claim, from here to the end of the transaction.
+        """
+        ...
+
+
+class Rows(ExportRows, Protocol):
+    """All rows, as one transaction sees them."""
+
+    def set_ledger_id(self, value: str) -> None:
+        """Make every transaction of a process that read the old id fail."""
+        ...
+
+    def set_names_from(self, moment: datetime) -> None:
+        """Note that the ledger was restored at this moment."""
+        ...
+
+    def exports(self) -> list[Export]: ...  # noqa: D102
+
+    def rename_export(self, name: str, new_name: str) -> None:
+        """Give the export and everything that belongs to it another name."""
+        ...
+
+    def lanes(self, export: str | None = None) -> list[Lane]: ...  # noqa: D102
+    def open_plans(self, export: str | None = None) -> list[Plan]: ...  # noqa: D102
     def bad_records(self, plan_id: str) -> list[BadRecord]: ...  # noqa: D102
 
     def waiting(self, export: str | None = None) -> Mapping[str, int]:
-        """How many refused events nobody has sent again, by export; of plans that were given up, none."""
+        """As of one export, or of all."""
         ...
 
     def waiting_records(self, export: str, sequence: int | None, after: int, most: int) -> list[Kept]:
@@ -124,6 +147,13 @@ class Storage(Protocol):
 
         An error inside it undoes all of it. Whoever names an export touches nothing beside what belongs to
         it, the ledger's id and attempts of its own, so that transactions of other exports need not wait.
+        """
+        ...
+
+    def together(self, exports: Collection[str]) -> AbstractContextManager[GroupRows]:
+        """The same for several exports at once: one transaction, of which others wait for these alone.
+
+        Some of them may not be there yet. Of two such transactions neither ever waits for the other in vain.
         """
         ...
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from exporter.ledger.requests import Requests
-from exporter.ledger.rules import Draft, Ledger
+from exporter.ledger.rules import Draft, Ledger, standing_of
 from exporter.model import (
     LIVE_LANE,
     Attempt,
@@ -155,6 +155,7 @@ class WatchedStorage:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.inside = False
+        self.together = storage.together
         self.reading = storage.reading
         self.close = storage.close
 
@@ -167,6 +168,39 @@ class WatchedStorage:
                 yield rows
             finally:
                 self.inside = False
+
+
+class GroupedLedger(Ledger):
+    """A ledger whose rules each go through a transaction of several exports, in which there is only one."""
+
+    @contextmanager
+    def writing(self, export: str | None = None) -> Iterator[Any]:
+        """A transaction."""
+        if export is None:
+            with super().writing() as rows:
+                yield rows
+        else:
+            with self.together([export]) as rules, rules.writing(export) as rows:
+                yield rows
+
+    @contextmanager
+    def claiming(self, export: str) -> Iterator[Any]:
+        """A transaction."""
+        with self.together([export]) as rules, rules.claiming(export) as rows:
+            yield rows
+
+    def standing(self, name: str) -> Standing | None:
+        """As such a transaction sees it."""
+        with self.storage.together([name]) as rows:  # also of a ledger that is another one by now
+            return standing_of(rows, name)
+
+
+class GroupedSubject(Subject):
+    """A subject with such a ledger; what a person asks for comes as ever."""
+
+    def __post_init__(self) -> None:
+        self.ledger = GroupedLedger(self.storage, self.clock)
+        self.requests = Requests(Ledger(self.storage, self.clock), self.clock)
 
 
 class ScopedRows:
@@ -212,6 +246,7 @@ class ScopedStorage:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.together = storage.together
         self.reading = storage.reading
         self.close = storage.close
 
@@ -226,13 +261,14 @@ def everything(storage: Storage, names: Iterable[str] = (NAME,)) -> Mapping[str,
     """All that a storage shows of these exports, to be compared before and after."""
     with storage.reading() as rows:
         plans = [rows.plan_by_sequence(name, number) for name in names for number in range(1, 9)]
-        known = [*rows.open_plans(), *filter(None, plans)]
+        open_plans = sorted(rows.open_plans(), key=lambda plan: plan.export)
+        known = [*open_plans, *filter(None, plans)]
         return {
             "id": rows.ledger_id(),
             "exports": rows.exports(),
             "lanes": sorted(rows.lanes(), key=lambda lane: (lane.export, lane.id)),
             "plans": plans,
-            "open": rows.open_plans(),
+            "open": open_plans,
             "attempts": [rows.attempts(plan.id) for plan in known],
             "bad": [rows.bad_records(plan.id) for plan in known],
             "windows": [rows.last_window_before(name, FAR) for name in names],

@@ -26,7 +26,7 @@ from tests.contracts.ledger import BEGIN, EVERY, RENDERING, STORE, content
 from tests.contracts.ledger_storage import MortalRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from exporter.ledger.rules import Standing
@@ -163,6 +163,12 @@ class _MortalStorage:
         self._risk = risk
         self.reading = storage.reading
         self.close = storage.close
+
+    @contextmanager
+    def together(self, exports: Collection[str]) -> Iterator[Any]:
+        """A transaction of several exports."""
+        with self._storage.together(exports) as rows:
+            yield MortalRows(rows, self._risk)
 
     @contextmanager
     def writing(self, export: str | None = None) -> Iterator[Any]:

@@ -50,10 +50,10 @@ from tests.contracts.ledger import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from exporter.ledger.storage import Rows, Storage
+    from exporter.ledger.storage import ExportRows, Rows, Storage
 
 KEY: Final = ("2026-11-19 01:00:00.000000", 1)
 REFUSED: Final = replace(BAD, kind=BadKind.REFUSED)
@@ -427,7 +427,7 @@ class Killed(BaseException):
 class MortalRows:
     """Rows on which the process dies before the n-th change."""
 
-    def __init__(self, rows: Rows, count_change: Callable[[], None]) -> None:
+    def __init__(self, rows: ExportRows, count_change: Callable[[], None]) -> None:
         self._rows = rows
         self._count_change = count_change
 
@@ -455,6 +455,13 @@ class MortalStorage:
     def writing(self, export: str | None = None) -> Iterator[Any]:
         """A transaction."""
         with self._storage.writing(export) as rows:
+            yield MortalRows(rows, self._count_change)
+        self.transactions += 1
+
+    @contextmanager
+    def together(self, exports: Collection[str]) -> Iterator[Any]:
+        """A transaction of several exports."""
+        with self._storage.together(exports) as rows:
             yield MortalRows(rows, self._count_change)
         self.transactions += 1
 

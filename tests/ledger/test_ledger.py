@@ -5,18 +5,22 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from functools import cache
+from itertools import accumulate, count
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
 
 from exporter.ledger import schema
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
 from exporter.ledger.sqlite import SqliteStorage, create_sqlite
 from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadKind
-from tests.contracts.ledger import BAD, ScopedStorage, Subject
+from tests.contracts.ledger import BAD, BEGIN, GroupedSubject, ScopedStorage, Subject
+from tests.contracts.ledger_calls import Call, Caller, calls
 from tests.contracts.ledger_events import EVENT_RULES
+from tests.contracts.ledger_group import GROUPS
 from tests.contracts.ledger_requests import REQUESTS
 from tests.contracts.ledger_rules import RULES
 from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
@@ -85,6 +89,40 @@ def subject(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) 
 )
 def test_every_ledger_keeps_the_contract(promise: Callable[[Subject], None], subject: Subject) -> None:
     promise(subject)
+
+
+@pytest.mark.parametrize("promise", GROUPS, ids=lambda promise: promise.__name__)
+def test_every_ledger_keeps_the_contract_of_groups(
+    promise: Callable[[Subject], None], subject: Subject
+) -> None:
+    promise(subject)
+
+
+@pytest.mark.parametrize("promise", [*RULES, *EVENT_RULES], ids=lambda promise: promise.__name__)
+def test_a_rule_does_the_same_in_a_transaction_of_several_exports(
+    promise: Callable[[Subject], None], subject: Subject
+) -> None:
+    """Rules cannot tell the rows of a group from others."""
+    promise(GroupedSubject(subject.storage))
+
+
+@pytest.mark.slow
+def test_calls_in_groups_leave_and_answer_what_they_do_one_by_one(subject: Subject) -> None:
+    """Whatever is called, of whichever exports, and however it is put together."""
+    numbers = count()
+
+    @settings(deadline=None, max_examples=40)
+    @given(calls)
+    def the_same(made: list[Call]) -> None:
+        prefix = f"e{next(numbers):04d}"
+        alone, grouped = Caller(MemoryStorage(), prefix), Caller(subject.storage, prefix)
+        alone.one_by_one(made)
+        grouped.in_groups(made)
+        assert grouped.answers == alone.answers
+        moments = list(accumulate((call.pause for call in made), initial=BEGIN))
+        assert grouped.left(moments) == alone.left(moments)
+
+    the_same()
 
 
 def test_memory_keeps_no_more_bad_records_of_all_plans_than_a_ledger_of_one() -> None:
