@@ -6,7 +6,9 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections import deque
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "audit-exporter-"
 LOCK: Final = ".lock"
+_EMPTY: Final = ".empty"
+
+_emptied: Final[dict[Path, deque[Path]]] = {}
+"""By the workspaces of this process, folders that are free again: making one takes longer than filling it."""
 
 
 class Workspace:
@@ -30,6 +36,7 @@ class Workspace:
     def __init__(self, root: Path | None) -> None:
         self._root = Path(tempfile.gettempdir()) if root is None else root
         self._lock: IO[bytes] | None = None
+        self._numbers = count()  # names that need no trying: nobody else is in the folder
         self.path = self._root
 
     def __enter__(self) -> Self:
@@ -39,19 +46,29 @@ class Workspace:
             lock, self._lock = _new_lock(self._root)
             self.path = _folder_of(lock)
             self.path.mkdir(mode=0o700)
+            _emptied[self.path] = deque()
         except OSError as error:
             raise _unusable(self._root, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
+        _emptied.pop(self.path, None)
         if self._lock is not None:
             with self._lock, suppress(OSError):  # what stays is swept by the next process
                 _remove(self.path.with_name(self.path.name + LOCK))
 
     def folder(self) -> Path:
         """A new empty folder for one package; the caller removes it."""
+        folder = self.path / str(next(self._numbers))
         try:
-            return Path(tempfile.mkdtemp(dir=self.path))
+            _emptied[self.path].pop().rename(folder)
+        except (KeyError, IndexError, OSError):  # there is none, or somebody cleaned it up
+            self._make(folder)
+        return folder
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700)
         except OSError as error:
             raise _unusable(self.path, error) from error
 
@@ -86,8 +103,20 @@ def _remove(lock: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove one package's folder."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove one package's folder; what cannot be removed goes with the workspace.
+
+    A folder that was discarded before is not there: its name never comes again.
+    """
+    try:
+        for name in os.listdir(folder):  # noqa: PTH208 - the names alone
+            (folder / name).unlink()
+        free = _emptied.get(folder.parent)
+        if free is None:
+            folder.rmdir()
+        else:
+            free.append(folder.rename(folder.with_suffix(_EMPTY)))
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unusable(path: Path, error: OSError) -> WorkspaceError:

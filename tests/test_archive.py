@@ -34,6 +34,43 @@ MEMBER = "audit_acme_20261119T040000Z.json"
 LINES = [b'{"n":%d,"text":"a, b"}\n' % n for n in range(1000)]
 KINDS = ["zip", "gzip"]
 BODIES = ["ndjson", "json_array"]
+IN_MEMORY_BYTES = [archive._SMALL_BYTES, 10_000, 0]
+
+
+@pytest.fixture(autouse=True, params=IN_MEMORY_BYTES, ids=["at once", "grown", "in a thread"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every promise holds however much is made before a thread and a file take over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "_SMALL_BYTES", request.param)
+        yield
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("body", BODIES)
+def test_a_small_archive_is_the_same_file_as_one_made_in_a_thread(
+    tmp_path: Path, kind: str, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export whose plan is rendered again by a later release must not look changed."""
+    files, contents = [], []
+    for small_bytes in IN_MEMORY_BYTES:
+        monkeypatch.setattr(archive, "_SMALL_BYTES", small_bytes)
+        path = tmp_path / str(small_bytes)
+        contents.append(write(path, LINES, kind=kind, body=body))
+        files.append(path.read_bytes())
+    assert files == [files[0]] * len(files)
+    assert contents == [contents[0]] * len(contents)
+
+
+def test_a_small_archive_takes_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run makes thousands of them, and a thread costs as much as one."""
+    monkeypatch.setattr(archive, "_SMALL_BYTES", len(b"".join(LINES)))
+    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+        before = threading.active_count()
+        for line in LINES:
+            writer.write(line, 1)
+        assert threading.active_count() == before
+        writer.write(b"{}\n", 1)
+        assert threading.active_count() == before + 1
 
 
 def write(path: Path, chunks: Iterable[bytes], *, kind: str = "zip", body: str = "ndjson") -> Content:
@@ -280,6 +317,7 @@ def test_a_finished_archive_leaves_no_thread_and_no_open_file(tmp_path: Path) ->
 
 
 def test_an_encoder_waits_for_a_slow_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_SMALL_BYTES", 0)
     written, compressed, backlog = 0, 0, 0
     encoder_done = threading.Event()
     shape = archive._Ndjson.add

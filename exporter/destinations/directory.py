@@ -13,10 +13,13 @@ import os
 import secrets
 import time
 from contextlib import contextmanager, suppress
+from io import FileIO
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
+from exporter.destinations.directory_folders import Folders, inode_of, sync
 from exporter.destinations.object_store import ObjectStoreSettings
 from exporter.destinations.probe import prove_create_only
 from exporter.destinations.uploads import changed, opened
@@ -26,6 +29,7 @@ from exporter.notation.values import FilePath  # noqa: TC001 - pydantic reads th
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from io import BufferedReader
 
     from exporter.destinations.object_store import Driver
     from exporter.model import Package
@@ -83,11 +87,24 @@ class DirectoryStore:
         with _usable(path):
             self._root = _real(path)
         self._incoming = self._root / ".incoming"
+        self._folders = Folders(str(self._root))
+        self._followed: tuple[int, int] | None = (
+            None  # the root that `_leads_out` found no link on the way to
+        )
         self._swept = False
+        self._folds: bool | None = None
         self.name = self.endpoint = f"file://{self._root}"
 
     def folds_case(self) -> bool:
-        """Whether two names that differ only by case are one file here. Leaves nothing behind."""
+        """Whether two names that differ only by case are one file here. Leaves nothing behind.
+
+        Looked at once: thousands of exports of one directory ask.
+        """
+        if self._folds is None:
+            self._folds = self._sees_folding()
+        return self._folds
+
+    def _sees_folding(self) -> bool:
         with _usable(self._root):
             if (self._root / self._incoming.name.upper()).exists():
                 return True
@@ -98,18 +115,18 @@ class DirectoryStore:
 
     def put(self, package: Package, progress: Callable[[int], None]) -> Receipt:
         """Create the file whole, or not at all; never replace one."""
-        temporary = self._incoming / f"{secrets.token_hex(8)}.part"
+        temporary = f"{self._incoming}/{secrets.token_hex(8)}.part"
         try:
             with opened(package) as archive, _refusing(package.name):
-                target = self._target(package.name)
-                _make_folder(self._incoming)
+                folder = self._folder_of(package.name)
+                self._folders.make(str(self._incoming))
                 self._sweep_once()
                 _copy(package, archive, temporary, progress)
-                _make_folder(target.parent)
-            self._publish(temporary, target)
+                self._folders.make(folder)
+            self._publish(temporary, f"{self._root}/{package.name}", folder)
         finally:
             with suppress(OSError):  # the outcome is decided; a leftover is swept a day later
-                temporary.unlink(missing_ok=True)
+                os.unlink(temporary)  # noqa: PTH108 - text, as `folders` has it
         return Receipt(f"{self.name}/{package.name}")
 
     def check(self, probe: str) -> Sequence[Finding]:
@@ -123,16 +140,28 @@ class DirectoryStore:
             message = f"the directory {self._root} cannot be used: {error.strerror}"
             return [Finding(self.name, Level.ERROR, message, _hint(error))]
 
-    def _target(self, name: str) -> Path:
-        if not all(part not in ("", ".", "..") for part in name.split("/")):
+    def _folder_of(self, name: str) -> str:
+        """Where the file of this name belongs, inside of the root whatever links there are."""
+        *around, own = name.split("/")
+        if not {"", ".", ".."}.isdisjoint([*around, own]):
             raise Refused(f"'{name}' is not a name for a file", hint="report this as a defect")
-        target = self._root / name
-        if not _real(target.parent).is_relative_to(self._root):
+        folders = list(accumulate([str(self._root), *around], "{}/{}".format))
+        if self._leads_out(folders):
             raise Refused(
                 f"a symbolic link leads {name} out of {self._root}",
                 hint="remove the link, or make the directory that it leads to the destination",
             )
-        return target
+        return folders[-1]
+
+    def _leads_out(self, folders: Sequence[str]) -> bool:
+        """Whether a link on the way to the last of these leads out of the first of them, the root."""
+        root = inode_of(folders[0])
+        if root is None or root != self._followed:  # else the way to it is what it was
+            if _real(self._root) != self._root:
+                return True
+            self._followed = root
+        has_links = any(map(os.path.islink, folders[1:]))
+        return has_links and not _real(Path(folders[-1])).is_relative_to(self._root)
 
     def _sweep_once(self) -> None:
         """Remove what a crash left behind more than a day ago."""
@@ -144,11 +173,13 @@ class DirectoryStore:
                 if leftover.stat().st_mtime < time.time() - LEFTOVER_AGE_S:
                     leftover.unlink()
 
-    def _publish(self, temporary: Path, target: Path) -> None:
+    def _publish(self, temporary: str, target: str, folder: str) -> None:
         created = _link(temporary, target)
         try:
-            # Also when the file was there before: its writer may have died before this.
-            self._sync_folders(target.parent)
+            if created:
+                sync(folder)
+            else:  # its writer may have died before this, and before what `make` did
+                self._folders.sync_up_from(folder)
         except OSError as error:
             raise OutcomeUnknown(
                 f"{target} was written, but the disk did not confirm it: {error.strerror}",
@@ -156,11 +187,6 @@ class DirectoryStore:
             ) from error
         if not created:
             raise ObjectExists(f"{target} already exists")
-
-    def _sync_folders(self, folder: Path) -> None:
-        _sync_folder(folder)
-        if folder != self._root:
-            self._sync_folders(folder.parent)
 
 
 @contextmanager
@@ -188,20 +214,27 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _copy(package: Package, archive: BinaryIO, path: Path, progress: Callable[[int], None]) -> None:
+def _copy(package: Package, archive: BufferedReader, path: str, progress: Callable[[int], None]) -> None:
     digest = hashlib.sha256()
-    with path.open("xb") as file:
-        while chunk := archive.read(CHUNK_BYTES):
+    buffer = memoryview(bytearray(min(CHUNK_BYTES, max(1, package.content.archive_bytes))))
+    with _new_file(path) as file:
+        while count := archive.readinto(buffer):
+            chunk = buffer[:count]
             digest.update(chunk)
-            file.write(chunk)
-            progress(len(chunk))
-        file.flush()
+            while chunk:
+                chunk = chunk[file.write(chunk) :]
+            progress(count)
         os.fsync(file.fileno())
     if digest.hexdigest() != package.content.archive_sha256:
         raise changed(package)
 
 
-def _link(temporary: Path, target: Path) -> bool:
+def _new_file(path: str) -> FileIO:
+    """One that whoever may read the directory may read, and without a buffer: there is a chunk in hand."""
+    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w")
+
+
+def _link(temporary: str, target: str) -> bool:
     """Whether the name was free. Raises Refused or OutcomeUnknown."""
     try:
         os.link(temporary, target)
@@ -233,23 +266,3 @@ def _scratch(place: Path) -> Iterator[Path]:
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     with TemporaryDirectory(prefix=".audit-exporter-", dir=there) as folder:
         yield Path(folder)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder and its parents so that they survive a power cut."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # this file system has no sync for folders
-            raise
-    finally:
-        os.close(descriptor)

@@ -15,10 +15,12 @@ from exporter.errors import NotSent, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedReader
 
     from exporter.model import Package
 
 MIB: Final = 1 << 20
+SMALL_BYTES: Final = 64 << 10  # what a connection takes at once
 RENDER_AGAIN: Final = "leave the workspace to this program alone; the next run renders the archive again"
 
 
@@ -59,7 +61,7 @@ def nothing_landed() -> Iterator[None]:
 
 
 @contextmanager
-def opened(package: Package) -> Iterator[BinaryIO]:
+def opened(package: Package) -> Iterator[BufferedReader]:
     """The package's archive, for reading. Raises NotSent if it is gone."""
     try:
         file = package.path.open("rb")
@@ -92,6 +94,8 @@ class Body(io.RawIOBase):
         self._file = file
         self._start = start
         self._length = length
+        self.is_small = length <= SMALL_BYTES
+        """Whether it is all on its way before anybody could say that it need not be."""
         self._limit_s = limit_s
         self._progress = progress
         self._at = 0

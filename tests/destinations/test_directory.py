@@ -6,8 +6,11 @@ import errno
 import os
 import stat
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +25,7 @@ from exporter.errors import (
     Refused,
 )
 from tests.contracts.object_store import NAME, ignore, package_of
+from tests.kit.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,28 +73,188 @@ def test_others_can_read_what_was_delivered(store: DirectoryStore, root: Path, t
     assert stat.S_IMODE((root / NAME).stat().st_mode) == 0o644
 
 
+class Disk:
+    """What reaches the disk, in order: a folder made, a file or folder synced, a file linked to its name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[tuple[str, Path]] = []
+        self._make, self._sync, self._link = os.mkdir, os.fsync, os.link
+        monkeypatch.setattr(os, "mkdir", self.mkdir)
+        monkeypatch.setattr(os, "fsync", self.fsync)
+        monkeypatch.setattr(os, "link", self.link)
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        self._make(path, mode)
+        self.steps.append(("make", Path(path)))
+
+    def fsync(self, descriptor: int) -> None:
+        self.steps.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+        self._sync(descriptor)
+
+    def link(self, source: str, target: str) -> None:
+        self._link(source, target)
+        self.steps.append(("link", Path(target)))
+
+    def of(self, what: str) -> list[Path]:
+        """Everything that this was done to since the last question, but for what goes through `.incoming`."""
+        found = [path for step, path in self.steps if step == what and path.suffix != ".part"]
+        return [path for path in found if path.name != ".incoming"]
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    assert tmp_path.is_dir()  # which is none of the steps
+    return Disk(monkeypatch)
+
+
 def test_file_and_folders_are_on_disk_before_the_put_returns(
+    disk: Disk, store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    """The file before it has its name; each folder around a new name after that, and before the put's end."""
+    store.put(package_of(tmp_path, b"x"), ignore)
+    link = disk.steps.index(("link", root / NAME))
+    assert any(step == "sync" and path.suffix == ".part" for step, path in disk.steps[:link])
+    made = [place for place, (step, _) in enumerate(disk.steps) if step == "make"]
+    assert {disk.steps[place][1] for place in made} == {
+        *(root, root / ".incoming", root / "vendor", root / "vendor/audit", root / "vendor/audit/acme")
+    }
+    for place in made:
+        assert ("sync", disk.steps[place][1].parent) in disk.steps[place:link]
+    assert disk.steps[link + 1 :] == [("sync", (root / NAME).parent)]
+
+
+def test_a_process_syncs_a_folder_again_only_for_what_is_new_in_it(
+    disk: Disk, store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    store.put(package_of(tmp_path, b"x"), ignore)
+    disk.steps.clear()
+    store.put(package_of(tmp_path, b"y", "vendor/audit/acme/second.zip"), ignore)
+    assert disk.of("sync") == [root / "vendor/audit/acme"]
+    disk.steps.clear()
+    store.put(package_of(tmp_path, b"z", "vendor/audit/globex/first.zip"), ignore)
+    assert disk.of("sync") == [root / "vendor/audit", root / "vendor/audit/globex"]
+
+
+def test_folders_that_are_there_already_are_synced_once_in_a_process(
+    disk: Disk, root: Path, tmp_path: Path
+) -> None:
+    """Whoever made them may have died before that."""
+    (root / NAME).parent.mkdir(parents=True)
+    store = DirectoryStore(root)
+    disk.steps.clear()
+    store.put(package_of(tmp_path, b"x"), ignore)
+    link = disk.steps.index(("link", root / NAME))
+    assert {root, root / "vendor", root / "vendor/audit"} <= {path for _, path in disk.steps[:link]}
+    disk.steps.clear()
+    store.put(package_of(tmp_path, b"y", "vendor/audit/acme/second.zip"), ignore)
+    assert disk.of("sync") == [root / "vendor/audit/acme"]
+
+
+def test_a_folder_that_is_another_one_now_is_synced_again(
+    disk: Disk, store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    store.put(package_of(tmp_path, b"x"), ignore)
+    (root / NAME).parent.rename(tmp_path / "gone")
+    other.rename((root / NAME).parent)
+    disk.steps.clear()
+    store.put(package_of(tmp_path, b"x"), ignore)
+    assert disk.of("sync") == [root / "vendor/audit", root / "vendor/audit/acme"]
+
+
+def test_a_folder_whose_name_did_not_reach_the_disk_is_no_place_for_a_file_yet(
     store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps: list[str] = []
-    sync, link = os.fsync, os.link
+    """The failure is a definite no, and does not count as a sync."""
+    store.put(package_of(tmp_path, b"x"), ignore)
+    sync = os.fsync
 
-    def record_sync(descriptor: int) -> None:
-        steps.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    def sync_but_one(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == root / "vendor/audit":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         sync(descriptor)
 
-    def record_link(source: Path, target: Path) -> None:
-        steps.append("link")
-        link(source, target)
+    for _ in range(2):
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", sync_but_one)
+            with pytest.raises(Refused, match=os.strerror(errno.EIO)):
+                store.put(package_of(tmp_path, b"y", "vendor/audit/globex/first.zip"), ignore)
+        assert not (root / "vendor/audit/globex/first.zip").exists()
+    disk = Disk(monkeypatch)
+    store.put(package_of(tmp_path, b"y", "vendor/audit/globex/first.zip"), ignore)
+    assert disk.of("sync") == [root / "vendor/audit", root / "vendor/audit/globex"]
 
-    monkeypatch.setattr(os, "fsync", record_sync)
-    monkeypatch.setattr(os, "link", record_link)
+
+def test_one_sync_serves_all_folders_that_were_made_before_it_began(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of accounts get their first object in one run; but a sync that goes on serves no newcomer."""
     store.put(package_of(tmp_path, b"x"), ignore)
-    before, after = steps[: steps.index("link")], steps[steps.index("link") + 1 :]
-    assert any(step.endswith(".part") for step in before)
-    assert {str(folder) for folder in (tmp_path, root)} <= set(before)  # their new entries
-    target = root / NAME
-    assert after == [str(target.parents[depth]) for depth in range(4)]
+    audit, names = root / "vendor/audit", [f"{number}" for number in range(6)]
+    asking = AskingThreads(store._folders._begun)
+    monkeypatch.setattr(store._folders, "_begun", asking)
+    disk = Disk(monkeypatch)
+    sync = os.fsync
+
+    def sync_slowly(descriptor: int) -> None:
+        sync(descriptor)
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == audit:
+            wait_until("every thread waits for a sync", lambda: len(asking.threads) == len(names))
+
+    def put(name: str) -> None:
+        store.put(package_of(tmp_path, name.encode(), f"vendor/audit/{name}/x.zip"), ignore)
+
+    monkeypatch.setattr(os, "fsync", sync_slowly)
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(put, names))
+    places = [place for place, step in enumerate(disk.steps) if step == ("sync", audit)]
+    made = [place for place, (step, _) in enumerate(disk.steps) if step == "make"]
+    assert len(places) == 2
+    assert len(made) == len(names)
+    assert max(made) < places[1]
+
+
+class AskingThreads(Counter[str]):
+    """The syncs that have begun, and which threads asked for them."""
+
+    def __init__(self, begun: Counter[str]) -> None:
+        super().__init__(begun)
+        self.threads: set[int] = set()
+
+    def __getitem__(self, folder: str) -> int:
+        self.threads.add(get_ident())
+        return super().__getitem__(folder)
+
+
+def test_a_directory_that_is_led_elsewhere_later_is_not_followed(
+    store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    store.put(package_of(tmp_path, b"x"), ignore)
+    (tmp_path / "elsewhere").mkdir()
+    root.rename(tmp_path / "kept")
+    root.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match=r"leads .* out of"):
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_directory_that_is_not_there_yet_is_not_made_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    store = DirectoryStore(tmp_path / "shared" / "out")
+    (tmp_path / "shared").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match=r"leads .* out of"):
+        store.put(package_of(tmp_path, b"x"), ignore)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_link_that_stays_inside_of_the_directory_is_followed(
+    store: DirectoryStore, root: Path, tmp_path: Path
+) -> None:
+    (root / "large-disk").mkdir(parents=True)
+    (root / "vendor").symlink_to(root / "large-disk")
+    store.put(package_of(tmp_path, b"x"), ignore)
+    assert (root / "large-disk" / "audit/acme" / Path(NAME).name).read_bytes() == b"x"
 
 
 def test_an_object_that_exists_is_made_durable_too(
@@ -359,6 +523,13 @@ def test_a_directory_that_is_shut_later_has_no_claims(store: DirectoryStore, roo
     finally:
         root.chmod(0o700)
     assert "let the user that runs this program" in caught.value.hint
+
+
+def test_how_the_directory_treats_case_is_tried_out_once(store: DirectoryStore, disk: Disk) -> None:
+    """Thousands of exports of one directory ask at the start of a run."""
+    answers = {store.folds_case() for _ in range(3)}
+    assert len(answers) == 1
+    assert len(disk.of("make")) == 1
 
 
 def test_a_link_in_the_directory_that_leads_to_itself_is_refused(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from exporter.destinations.s3 import access as s3_access
+from exporter.destinations.s3 import wire
 from exporter.destinations.s3.clients import KEPT_CLIENTS, IdleClients
 from exporter.errors import NotSent
+from exporter.network.guard import Guard
 from exporter.notation.secret import Secret
 from tests.contracts.object_store import ignore, package_of
 from tests.kit.proxy import (
@@ -189,13 +191,120 @@ def test_of_idle_clients_those_unused_for_longest_are_closed_and_none_that_is_in
     assert closed == ["b", "c"]
 
 
-def test_an_idle_client_with_replaced_keys_is_closed_and_those_of_others_are_not() -> None:
+def test_idle_clients_with_replaced_keys_are_closed_and_others_are_not() -> None:
     closed: list[str] = []
     idle = IdleClients()
-    for name in "ab":
-        idle.put_back(name, "keys", cast("S3Client", Recorded(name, closed)))
-    assert idle.take("a", "new keys") is None
+    for name, way, keys in (("a", "here", "old"), ("b", "here", "new"), ("c", "there", "old")):
+        idle.put_back(way, keys, cast("S3Client", Recorded(name, closed)))
+    idle.let_go("here", "old")
     assert closed == ["a"]
+    assert idle.take("here", "old") is None
+
+
+@pytest.fixture
+def none_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process begins."""
+    monkeypatch.setattr(s3_access, "_IDLE", IdleClients())
+
+
+@pytest.mark.usefixtures("none_idle")
+def test_buckets_that_are_reached_alike_with_the_same_keys_share_a_client(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    """And each object goes to its own bucket, each error names its own."""
+    others = [with_(settings, bucket=shared_moto().new_bucket()) for _ in range(3)]
+    for one in (settings, *others):
+        put(store_of(one), tmp_path)
+    assert [seen.path.split("/")[1] for seen in proxy.seen] == [one.bucket for one in (settings, *others)]
+    assert connections_to(proxy) == 1
+    proxy.script = answering(s3_error(403, "AccessDenied"))
+    for one in others:
+        assert one.bucket in failed_put(store_of(one), tmp_path).message
+
+
+@pytest.mark.usefixtures("none_idle")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"access_key_id": "AKIAOTHER"},
+        {"secret_access_key": "other"},
+        {"session_token": "other"},
+        {"region": "eu-west-1"},
+        {"path_style": False},
+        {"endpoint_url": "http://127.0.0.1:9"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_a_client_is_made_of_keeps_it_from_others(
+    settings: S3Settings, change: dict[str, object]
+) -> None:
+    mine, other = store_of(settings)._access, store_of(with_(settings, **change))._access
+    for _ in range(2):
+        with mine.client() as first:
+            pass
+        with other.client() as second:
+            pass
+        assert first is not second
+
+
+@pytest.mark.usefixtures("none_idle")
+def test_who_may_reach_more_does_not_share_a_client_with_who_may_not(settings: S3Settings) -> None:
+    with store_of(settings)._access.client() as first:
+        pass
+    with store_of(settings, guard=Guard(["127.0.0.1"]))._access.client() as second:
+        assert first is not second
+
+
+@pytest.mark.usefixtures("none_idle")
+def test_authorities_of_one_customer_are_not_trusted_for_another(
+    settings: S3Settings, tmp_path: Path
+) -> None:
+    authority, _ = new_certificate(tmp_path)
+    mine, other = store_of(settings)._access, store_of(with_(settings, ca_file=authority))._access
+    with mine.client() as first, other.client() as second:
+        assert trusted_by(first) + 1 == trusted_by(second)
+    with mine.client() as third:
+        assert third is first
+
+
+def trusted_by(client: S3Client) -> int:
+    return wire.session_of(client)._context.cert_store_stats()["x509_ca"]
+
+
+@pytest.mark.usefixtures("none_idle")
+def test_exports_with_different_roles_never_get_each_other_s_client(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Each request is signed with the keys of its own export's role, whoever came before it."""
+    stores = [store_of(with_(settings, role_arn=f"{ROLE_ARN}-{number}")) for number in range(3)]
+    signed: dict[str, set[str]] = {}
+    for turn in range(2):
+        for store in stores:
+            before = len(proxy.seen)
+            store.put(package_of(tmp_path, b"x", f"audit/{turn}-{id(store)}"), ignore)
+            puts = [seen for seen in proxy.seen[before:] if seen.method == "PUT"]
+            signed.setdefault(store._settings.role_arn or "", set()).update(
+                seen.headers["x-amz-security-token"] for seen in puts
+            )
+    assert len(signed) == len(stores)
+    assert [len(tokens) for tokens in signed.values()] == [1, 1, 1]
+    assert len(set.union(*signed.values())) == len(stores)
+
+
+@pytest.mark.usefixtures("none_idle")
+def test_a_client_whose_keys_are_replaced_while_it_is_used_is_closed_after_that(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path
+) -> None:
+    environ = {"ID": "AKIAFIRST"}
+    store = store_of(with_(settings, access_key_id=Secret("ID", "env", environ)))
+    with store._access.client() as first:
+        put(store, tmp_path)
+        assert connections_to(proxy) == 1
+        environ["ID"] = "AKIASECOND"
+        store.put(package_of(tmp_path, b"x", "audit/second"), ignore)
+    with store._access.client() as later:
+        assert later is not first
+    assert connections_to(proxy) == 1
 
 
 def test_a_connection_ends_when_its_credentials_are_replaced(

@@ -47,7 +47,10 @@ ANSWER_OFFSETS: dict[str, Callable[[int, int], int]] = {
     "half the headers": lambda start, head: (start + head) // 2,
     "the headers but one byte": lambda _start, head: head - 1,
 }
-BODY = LARGE[: 300 << 10]  # more than fits into the buffers of sockets at once
+BODIES = {
+    "at once": b"PK...",
+    "after the word to go on": LARGE[: 300 << 10],  # more than fits into the buffers of sockets
+}
 
 
 def is_whole_or_absent(bucket: str, data: bytes) -> bool:
@@ -57,28 +60,37 @@ def is_whole_or_absent(bucket: str, data: bytes) -> bool:
     return client.get_object(Bucket=bucket, Key=NAME)["Body"].read() == data
 
 
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("offset", REQUEST_OFFSETS)
-def test_a_reset_within_the_request_leaves_the_outcome_open(offset: str, moto: Moto, tmp_path: Path) -> None:
+def test_a_reset_within_the_request_leaves_the_outcome_open(
+    offset: str, body: str, moto: Moto, tmp_path: Path
+) -> None:
+    data = BODIES[body]
     wire = Wire(moto.url, re.compile(rb"PUT "))
     with cut_wire(wire):
         settings = settings_of(moto.new_bucket(), **KEYS, endpoint_url=wire.url, path_style=True)
-        put(store_of(with_(settings, bucket=moto.new_bucket())), tmp_path, BODY)
+        put(store_of(with_(settings, bucket=moto.new_bucket())), tmp_path, data)
         head = wire.request.index(b"\r\n\r\n") + 4
         wire.cut_request_at = REQUEST_OFFSETS[offset](head, len(wire.request))
-        assert isinstance(failed_put(store_of(settings), tmp_path, BODY), OutcomeUnknown)
-    assert is_whole_or_absent(settings.bucket, BODY)
+        assert isinstance(failed_put(store_of(settings), tmp_path, data), OutcomeUnknown)
+    if body != "at once":  # moto takes a request that breaks off for one without a body, as no server should
+        assert is_whole_or_absent(settings.bucket, data)
 
 
+@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("offset", ANSWER_OFFSETS)
-def test_a_reset_within_the_answer_leaves_the_outcome_open(offset: str, moto: Moto, tmp_path: Path) -> None:
+def test_a_reset_within_the_answer_leaves_the_outcome_open(
+    offset: str, body: str, moto: Moto, tmp_path: Path
+) -> None:
+    data = BODIES[body]
     wire = Wire(moto.url, re.compile(rb"PUT "))
     with cut_wire(wire):
         settings = settings_of(moto.new_bucket(), **KEYS, endpoint_url=wire.url, path_style=True)
-        put(store_of(with_(settings, bucket=moto.new_bucket())), tmp_path)
+        put(store_of(with_(settings, bucket=moto.new_bucket())), tmp_path, data)
         start = wire.answer.index(b"HTTP/1.1 200")  # after 100 Continue
         wire.cut_answer_at = ANSWER_OFFSETS[offset](start, len(wire.answer))
-        assert isinstance(failed_put(store_of(settings), tmp_path), OutcomeUnknown)
-    assert moto.s3().get_object(Bucket=settings.bucket, Key=NAME)["Body"].read() == b"PK..."
+        assert isinstance(failed_put(store_of(settings), tmp_path, data), OutcomeUnknown)
+    assert moto.s3().get_object(Bucket=settings.bucket, Key=NAME)["Body"].read() == data
 
 
 @pytest.mark.parametrize("offset", [*ANSWER_OFFSETS, "the headers", "half the body", "all but one byte"])

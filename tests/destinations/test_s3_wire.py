@@ -13,8 +13,8 @@ from botocore.signers import RequestSigner
 from exporter.destinations.s3 import access as s3_access
 from exporter.destinations.s3 import wire
 from exporter.destinations.s3.words import LONGEST_MESSAGE
-from exporter.destinations.uploads import Limits
-from exporter.errors import DeliveryError, NotSent, OutcomeUnknown
+from exporter.destinations.uploads import SMALL_BYTES, Limits
+from exporter.errors import DeliveryError, NotSent, OutcomeUnknown, Refused
 from exporter.network.answers import MAX_ANSWER_BYTES
 from exporter.network.guard import Guard
 from tests.kit.proxy import Answer, Fault, Proxy, Request, proxy_before, s3_error
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 SHORT = Limits(answer_s=0.3)
 LONGEST_S = 5  # for an answer that may take twice 0.3 s, on a busy machine
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+WAITING = b"PK" * SMALL_BYTES  # too large to be sent before there is a word to go on
 FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nConnection: close\r\n"
 
 
@@ -96,12 +97,15 @@ DRIBBLES = {
 
 
 @pytest.mark.parametrize("more", [{}, {"role_arn": ROLE_ARN}], ids=["store", "token service"])
+@pytest.mark.parametrize("data", [b"PK...", WAITING], ids=["at once", "waiting"])
 @pytest.mark.parametrize("part", DRIBBLES)
-def test_an_answer_byte_by_byte_is_given_up(part: str, more: dict[str, Any], tmp_path: Path) -> None:
+def test_an_answer_byte_by_byte_is_given_up(
+    part: str, data: bytes, more: dict[str, Any], tmp_path: Path
+) -> None:
     with listening(dribbling(*DRIBBLES[part])) as server:
         store = store_of(at(server.port, **more), limits=SHORT)
         begun = time.monotonic()
-        error = failed_put(store, tmp_path)
+        error = failed_put(store, tmp_path, data)
         passed = time.monotonic() - begun
     assert passed < LONGEST_S
     assert isinstance(error, NotSent if more else OutcomeUnknown)
@@ -143,10 +147,45 @@ def test_a_refusal_before_the_body_is_an_answer_and_the_body_stays(tmp_path: Pat
         received.append(connection.recv(1 << 16))
 
     with listening(refuse) as server:
-        error = failed_put(store_of(at(server.port)), tmp_path)
+        error = failed_put(store_of(at(server.port)), tmp_path, WAITING)
     assert "AccessDenied: no" in error.message
     assert received[0].endswith(b"\r\n\r\n")
     assert received[1] == b""
+
+
+@pytest.mark.parametrize("size", [0, 5, SMALL_BYTES])
+def test_a_small_body_does_not_wait_for_the_word_to_send_it(size: int, tmp_path: Path) -> None:
+    """One way to the store and back is what a small upload takes; nobody here says to go on."""
+    received: list[bytes] = []
+
+    def take(connection: socket.socket, _over: Event) -> None:
+        request = read_request(connection)
+        head, _, begun = request.partition(b"\r\n\r\n")
+        body = len(begun)
+        while body < size:
+            body += len(connection.recv(1 << 16))
+        received.append(head)
+        connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
+
+    with listening(take) as server:
+        put(store_of(at(server.port)), tmp_path, b"x" * size)
+    assert b"expect" not in received[0].lower()
+
+
+def test_a_small_body_that_nobody_reads_does_not_hide_the_refusal(tmp_path: Path) -> None:
+    """A store may answer from the headers alone, and hang up with the body unread: a reset follows."""
+    body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+    def refuse(connection: socket.socket, _over: Event) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(1)
+        connection.sendall(FORBIDDEN + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    with listening(refuse) as server:
+        error = failed_put(store_of(at(server.port)), tmp_path, b"x" * SMALL_BYTES)
+    assert isinstance(error, Refused)
+    assert "AccessDenied: no" in error.message
 
 
 def test_an_answer_right_behind_the_word_to_go_on_is_seen(tmp_path: Path) -> None:
@@ -158,7 +197,7 @@ def test_an_answer_right_behind_the_word_to_go_on_is_seen(tmp_path: Path) -> Non
         connection.recv(1 << 16)
 
     with listening(refuse) as server:
-        assert "AccessDenied: no" in failed_put(store_of(at(server.port)), tmp_path).message
+        assert "AccessDenied: no" in failed_put(store_of(at(server.port)), tmp_path, WAITING).message
 
 
 # --- Connections that do not come about -----------------------------------------------------------

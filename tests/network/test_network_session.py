@@ -16,7 +16,7 @@ import requests
 from exporter.errors import ConfigError, NotSent
 from exporter.network.answers import MAX_ANSWER_BYTES
 from exporter.network.guard import Guard
-from exporter.network.session import new_session
+from exporter.network.session import new_session, tls_context
 from tests.kit.proxy import Answer, Fault, Proxy, proxy_before
 from tests.kit.servers import new_certificate
 from tests.kit.sockets import answering, closed_port, listening, read_request, server_context, silent
@@ -175,6 +175,23 @@ def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
         guard = Guard(["storage.example"], resolver=lambda _host, _port: ["127.0.0.1"])
         with pytest.raises(NotSent, match=r"storage\.example cannot be reached: Hostname mismatch"):
             new_session(guard, ca_file=authority).get(server.url.replace("127.0.0.1", "storage.example"))
+
+
+def test_everybody_with_the_same_ca_file_shares_what_was_read_until_the_file_is_another(
+    tmp_path: Path,
+) -> None:
+    """Reading the authorities takes longer than an upload; but a revoked one must not stay."""
+    (tmp_path / "new").mkdir()
+    authority, _ = new_certificate(tmp_path)
+    other, _ = new_certificate(tmp_path / "new")
+    first = tls_context(authority)
+    assert tls_context(authority) is first
+    assert tls_context(other) is not first
+    assert tls_context() is not first
+    other.replace(authority)
+    second = tls_context(authority)
+    assert second is not first
+    assert second.get_ca_certs(binary_form=True)[-1] != first.get_ca_certs(binary_form=True)[-1]
 
 
 def test_a_ca_file_that_is_missing_or_holds_no_certificate_says_so(tmp_path: Path) -> None:

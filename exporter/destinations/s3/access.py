@@ -10,12 +10,12 @@ import re
 from contextlib import closing, contextmanager
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from exporter.destinations.s3.clients import IdleClients
+from exporter.destinations.s3.clients import IdleClients, Way
 from exporter.destinations.s3.errors import (
     CREDENTIALS_HINT,
     RoleFailed,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from exporter.network.guard import Guard
 
 CONNECT_TIMEOUT_S = 5
+USER_AGENT = "audit-exporter"  # what customers find in their logs
 ROLE_MARGIN = timedelta(minutes=5)
 
 
@@ -107,6 +108,15 @@ class Access:
         self._secrets = Secrets()
         self._role: Role | None = None
         self._latest: Keys | None = None
+        self._way = Way(
+            endpoint_url=settings.endpoint_url,
+            region=settings.region,
+            path_style=settings.path_style,
+            ca_file=settings.ca_file,
+            answer_s=answer_s,
+            guard=guard,
+        )
+        self._signing: Keys | None = None  # with which the last client was made or found
 
     @contextmanager
     def client(self) -> Iterator[S3Client]:
@@ -118,7 +128,10 @@ class Access:
         try:
             yield client
         finally:
-            _IDLE.put_back(self, keys, client)
+            if keys == self._signing:
+                _IDLE.put_back(self._way, keys, client)
+            else:  # replaced meanwhile
+                client.close()
 
     def has_sent(self, client: S3Client) -> bool:
         """Whether anything of the client's request may have left."""
@@ -147,7 +160,10 @@ class Access:
             try:
                 self._secrets = Secrets.of(self._settings)
                 keys = self._latest = self._keys()
-                client = _IDLE.take(self, keys) or _one_request_each(self.connect("s3", keys))
+                if keys != self._signing:
+                    _IDLE.let_go(self._way, self._signing)
+                    self._signing = keys
+                client = _IDLE.take(self._way, keys) or _one_request_each(self.connect("s3", keys))
             except ConfigError as error:
                 raise NotSent(error.message, hint=error.hint, fix=error.fix) from error
             except DeliveryError:
@@ -221,13 +237,8 @@ class Access:
         guard = self._guard if here and settings.endpoint_url else None
         wire.use(client, guard, context, (CONNECT_TIMEOUT_S, self._answer_s))
         if guard is not None:
-            client.meta.events.register_first("before-send", self._guarded)
+            client.meta.events.register_first("before-send", partial(_let_through, guard))
         return client
-
-    def _guarded(self, request: AWSPreparedRequest, **_: object) -> None:
-        # Of the request, not of the setting: a bucket in the host's name is another name to resolve. A
-        # connection that is still open is not enough: what its name leads to may be forbidden since.
-        self._guard.addresses(request.url)
 
     def _config(self, service: Literal["s3", "sts"]) -> Config:
         from botocore.config import Config
@@ -243,6 +254,8 @@ class Access:
             response_checksum_validation="when_required",
             # An endpoint from the environment would be another store than `name` says.
             ignore_configured_endpoint_urls=service == "s3",  # type: ignore[call-arg] # not in the stubs
+            # botocore's own would be put together anew from twenty parts for each request.
+            user_agent=USER_AGENT,
         )
 
 
@@ -281,6 +294,7 @@ def _granted(answer: Mapping[str, Any], role: str) -> tuple[Keys, datetime]:
 def _one_request_each(client: S3Client) -> S3Client:
     """The client, made to send each request once and to start the body's clock when it does."""
     client.meta.events.register("before-parameter-build.s3", _stay)
+    client.meta.events.register_last("before-call.s3", _send_small_at_once)
     client.meta.events.register("before-send.s3", _start_clock)
     return client
 
@@ -288,6 +302,19 @@ def _one_request_each(client: S3Client) -> S3Client:
 def _stay(context: dict[str, Any], **_: object) -> None:
     # botocore repeats a request in the region that an answer names, unless it already did.
     context["s3_redirect"]["redirected"] = True
+
+
+def _send_small_at_once(params: dict[str, Any], **_: object) -> None:
+    # botocore has every file wait for the word to send it, which takes a small one longer than the sending.
+    body = params.get("body")
+    if isinstance(body, Body) and body.is_small:
+        params["headers"].pop("Expect", None)
+
+
+def _let_through(guard: Guard, request: AWSPreparedRequest, **_: object) -> None:
+    # Of the request, not of the setting: a bucket in the host's name is another name to resolve. A
+    # connection that is still open is not enough: what its name leads to may be forbidden since.
+    guard.addresses(request.url)
 
 
 def _start_clock(request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's request
