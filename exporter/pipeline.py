@@ -1,133 +1,66 @@
-"""Deliver one export's windows, each record exactly once: the protocol, top to bottom.
+"""Deliver exports' windows, each record exactly once: the protocol, top to bottom.
 
-`prepare` goes from the schedule to a finished archive with a plan; `deliver` from the plan to the commit.
-Events have no object and no name: of them at most one batch comes twice for each process that dies.
-Between any two lines the process may die, and another one may be doing the same.
+`prepare` goes from the schedule to finished archives with plans, for a group of exports at once; what
+``delivering`` adds goes from the plans to the commits. One export alone is a group of one. Events have no
+object and no name: of them at most one batch comes twice for each process that dies. Between any two lines
+the process may die, and another one may be doing the same.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
-
-import stamina
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Final, cast
 
 from exporter import keys, schedule
-from exporter.errors import (
-    Conflict,
-    DeliveryError,
-    ExportError,
-    Interrupted,
-    NotSent,
-    ObjectExists,
-    OutcomeUnknown,
-    SourceBusy,
-    SourceError,
-    Stopped,
+from exporter.delivering import Delivering
+from exporter.errors import Conflict, ExportError, SourceError, Stopped
+from exporter.ledger.rules import Draft, resume_hint
+from exporter.model import LIVE_LANE, LaneKind, Range, Window
+from exporter.packages import name_of, package_of, require_kind
+from exporter.reading import Archive, Readings
+from exporter.steps import (
+    Delivered,
+    Held,
+    Job,
+    Moved,
+    Next,
+    Prepared,
+    Proposal,
+    Ready,
+    Step,
+    Unreached,
+    result_of,
 )
-from exporter.journal import PlanJournal
-from exporter.ledger.rules import Draft, foreign_alarm, resume_hint
-from exporter.model import (
-    LIVE_LANE,
-    Failure,
-    LaneKind,
-    Occasion,
-    Outcome,
-    Range,
-    Window,
-)
-from exporter.packages import member_of, name_of, package_of, require_kind
-from exporter.rendering import Renderer
 from exporter.workspace import discard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from pathlib import Path
-    from zoneinfo import ZoneInfo
+    from collections.abc import Callable, Iterable, Sequence
 
-    from exporter.interfaces import Block, Clock, Destination, FormatCompiler, Source
-    from exporter.ledger.rules import Ledger, Standing
-    from exporter.model import Content, Export, Lane, Package, Plan, Receipt, Rendering
-    from exporter.rendering import Rendered
+    from exporter.interfaces import Clock, FormatCompiler, Source
+    from exporter.ledger.rules import Ledger, Rules, Standing
+    from exporter.model import Export, Lane, Plan, Seal
     from exporter.workspace import Workspace
 
+__all__ = ["Delivered", "Held", "Job", "Moved", "Pipeline", "Ready", "Unreached", "is_through"]
+
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
-FIRST_RETRY: Final = timedelta(seconds=60)
-LONGEST_WISH_S: Final = 3600.0  # of a destination, to be left alone
 CONFLICTS: Final = 10
-READINGS: Final = 3
-FIRST_PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One export as configured."""
+class _Passed:
+    """A range without records: up to where its lane is past it."""
 
-    name: str
-    account: str
-    zone: ZoneInfo
-    every: timedelta
-    grace: timedelta
-    start: datetime | None
-    rendering: Rendering
-    part_limit_bytes: int
-    destination: Destination
-    claim: str  # the one place of its names
-    key: Callable[[], bytes] | None = None  # the account's own, for pseudonyms
+    step: Step
+    of: Proposal
+    end: datetime
+    filtered: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A planned object, rendered and waiting to be uploaded. `discard` its folder when done with it."""
-
-    job: Job
-    plan: Plan
-    package: Package
-    folder: Path
-
-    def discard(self) -> None:
-        """Give the workspace back."""
-        discard(self.folder)
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """There was nothing (more) to deliver up to ``watermark``; the lane is past it."""
-
-    watermark: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The plan's object is in the store, and the ledger knows."""
-
-    plan: Plan
-    content: Content
-    receipt: Receipt | None  # None: an earlier attempt had put it there
-    batches: int = 0  # how many this attempt sent, of events
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The plan stays open: why, and when to try again; never by itself after an alarm."""
-
-    error: DeliveryError | Stopped
-    retry_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """The range that comes next in a lane, how to render it, and from when on its name may be."""
-
-    range: Range
-    rendering: Rendering
-    limit_bytes: int | None
-    name_from: datetime
-
-
-class Pipeline:
+class Pipeline(Delivering):
     """One source, one ledger, one workspace; safe to use from several threads and processes at once."""
 
     def __init__(
@@ -138,11 +71,9 @@ class Pipeline:
         compile_format: FormatCompiler,
         clock: Clock,
     ) -> None:
+        super().__init__(ledger, clock)
         self._source = source
-        self._ledger = ledger
-        self._workspace = workspace
-        self._compile = compile_format
-        self._clock = clock
+        self._readings = Readings(source, workspace, compile_format)
 
     def now(self) -> datetime:
         """The moment that decides what is due: the source's; raises SourceError if the clocks disagree."""
@@ -156,47 +87,69 @@ class Pipeline:
 
     # --- steps 0 to 4: begin, open plan, window, seal, render, plan --------------------------------
 
-    def prepare(self, job: Job, now: datetime, lane_id: str = LIVE_LANE) -> Ready | Moved | None:
-        """The next object of this export, planned and rendered; Moved: past nothing; None: nothing is due.
+    def prepare(
+        self,
+        jobs: Iterable[Job],
+        now: datetime,
+        tell: Callable[[Sequence[tuple[Job, Prepared]]], None],
+        lane_id: str = LIVE_LANE,
+        room_bytes: float = inf,
+    ) -> None:
+        """The next object of each of these exports, planned and rendered; ``tell`` hears once of each.
 
-        An open plan, of whatever lane, comes first and is rendered again exactly as it was planned.
-        Raises Stopped, ExportError, SourceError, LedgerError; nothing half-made is left behind.
+        It hears of some as soon as they can go on, and is told an Exception as the answer of those whom it
+        concerns; nothing half-made is left behind. An open plan, of whatever lane, comes first and is
+        rendered again exactly as it was planned. When their archives take up ``room_bytes``, the others are
+        left unreached.
         """
-        for _ in range(CONFLICTS):
-            try:
-                return self._prepare(job, now, lane_id)
-            except Conflict as conflict:
-                last = conflict
-        raise last
-
-    def _prepare(self, job: Job, now: datetime, lane_id: str) -> Ready | Moved | None:
-        standing = self.begin(job)
-        if standing.export.stopped:
-            raise Stopped(standing.export.stopped, hint=resume_hint(job.name))
-        if standing.open_plan is not None:
-            return self._render_again(job, standing.open_plan)
-        if standing.export.paused:
-            return None
-        lane = standing.lane(lane_id)
-        step = self._next(job, standing.export, lane, now)
-        if step is None:
-            return None
-        stamp = keys.next_stamp(step.name_from, standing.export.stamp)
-        name = name_of(job.destination.prefix, job.account, stamp, step.rendering)
-        folder = self._workspace.folder()
+        group = _Group(jobs, tell)
         try:
-            occasion = _occasion(job, step.range, step.rendering, standing.export.sequence + 1)
-            rendered = self._render(step.range, step.rendering, step.limit_bytes, name, folder, occasion)
-            if rendered.content.count == 0:
-                discard(folder)
-                return self._pass_over(job, standing.export, lane, step.range, now, rendered.content.filtered)
-            fixed = replace(step.range, last=rendered.last_key)
-            draft = Draft(lane.id, fixed, step.rendering, rendered.final, name, stamp, rendered.content)
-            plan = self._ledger.plan(standing.export, draft, rendered.bad)
+            for _ in range(CONFLICTS):
+                self._prepare(group, now, lane_id, room_bytes)
+                if not group.waiting:
+                    return
+            group.give_up()
+        except Exception as error:  # noqa: BLE001 - it is told, and whose fault it is shows there
+            group.fail(error)
+
+    def _prepare(self, group: _Group, now: datetime, lane_id: str, room_bytes: float) -> None:
+        finished: list[tuple[Step, Archive]] = []
+
+        def done(step: Step, result: Archive | Exception) -> None:
+            if isinstance(result, Exception):
+                group.answer([(step.job, result)])
+                return
+            finished.append((step, result))
+            if result.rendered.content.bad:
+                late(())  # what is kept of them is in memory until the plan has it: of one at a time
+
+        def late(unreached: Sequence[Step]) -> None:
+            group.answer(self._fix(finished, now))
+            finished.clear()
+            group.answer([(step.job, Unreached()) for step in unreached])
+
+        try:
+            self._readings.render(self._steps(group, now, lane_id), done, late, room_bytes)
+            late(())
         except BaseException:
-            discard(folder)
+            for _, archive in finished:
+                discard(archive.folder)
             raise
-        return Ready(job, plan, package_of(plan, rendered), folder)
+
+    def _steps(self, group: _Group, now: datetime, lane_id: str) -> list[Step]:
+        steps: list[Step] = []
+        answers: list[tuple[Job, Prepared]] = []
+        for job, standing in self._begun(list(group.waiting.values())):
+            if isinstance(standing, Exception):
+                answers.append((job, standing))
+                continue
+            found = result_of(partial(self._step, job, standing, now, lane_id))
+            if isinstance(found, Step):
+                steps.append(found)
+            else:
+                answers.append((job, found))
+        group.answer(answers)
+        return steps
 
     def begin(self, job: Job) -> Standing:
         """Step 0. What the ledger knows of this export, which may begin with this call.
@@ -205,17 +158,72 @@ class Pipeline:
 
         Raises NameTaken when another export has its names, ExportError when its account changed.
         """
-        standing = self._ledger.standing(job.name)
-        if standing is None:
-            begin = job.start or schedule.last_boundary(self.now(), job.every, job.zone)
-            seal, is_events = self._source.seal(), job.rendering.is_events
-            return self._ledger.begin(job.name, job.account, job.claim, begin, seal, is_events=is_events)
-        if (standing.export.claim, standing.export.account) != (job.claim, job.account):
-            is_events = job.rendering.is_events
-            return self._ledger.relocate(job.name, job.account, job.claim, is_events=is_events)
+        [(_, standing)] = self._begun([job])
+        if isinstance(standing, Exception):
+            raise standing
         return standing
 
-    def _next(self, job: Job, export: Export, lane: Lane, now: datetime) -> _Step | None:
+    def _begun(self, jobs: Sequence[Job]) -> list[tuple[Job, Standing | Exception]]:
+        """The standings of all that have begun, and of the others once they have, with one seal for all."""
+        known = self._together(jobs, _job_name, _standing)
+        found: list[tuple[Job, Standing | Exception]] = []
+        new, moved = [], []
+        for job, standing in zip(jobs, known, strict=True):
+            if standing is None:
+                new.append(job)
+            elif isinstance(standing, Exception) or _is_same(job, standing.export):
+                found.append((job, standing))
+            else:
+                moved.append(job)
+        found += zip(moved, self._together(moved, _job_name, _relocate), strict=True)
+        return [*found, *self._begin(new)]
+
+    def _begin(self, jobs: Sequence[Job]) -> list[tuple[Job, Standing | Exception]]:
+        if not jobs:
+            return []
+        moment = result_of(partial(self._moment, jobs))
+        if isinstance(moment, Exception):
+            return [(job, moment) for job in jobs]
+        return list(zip(jobs, self._together(jobs, _job_name, partial(_begin, *moment)), strict=True))
+
+    def _moment(self, jobs: Sequence[Job]) -> tuple[datetime | None, Seal]:
+        """When exports begin that say nothing of it, and the seal of all that begin now."""
+        now = self.now() if any(job.start is None for job in jobs) else None
+        return now, self._source.seal()
+
+    def _step(self, job: Job, standing: Standing, now: datetime, lane_id: str) -> Step | None:
+        """Steps 1 to 3. What is to be rendered next; None when nothing is due."""
+        export = standing.export
+        if export.stopped:
+            raise Stopped(export.stopped, hint=resume_hint(job.name))
+        if standing.open_plan is not None:
+            return self._again(job, standing.open_plan)
+        lane = standing.lane(lane_id)
+        following = None if export.paused else self._next(job, export, lane, now)
+        if following is None:
+            return None
+        stamp = keys.next_stamp(following.name_from, export.stamp)
+        name = name_of(job.destination.prefix, job.account, stamp, following.rendering)
+        return Step(
+            job=job,
+            range=following.range,
+            rendering=following.rendering,
+            limit_bytes=following.limit_bytes,
+            name=name,
+            sequence=export.sequence + 1,
+            of=Proposal(standing, lane, stamp),
+        )
+
+    def _again(self, job: Job, plan: Plan) -> Step:
+        """Step 1. An open plan: same range, settings and name, whatever changed since.
+
+        Of events those that are not in yet.
+        """
+        require_kind(plan, job.rendering)
+        range_ = plan.range if plan.reached is None else replace(plan.range, after=plan.reached)
+        return Step(job, range_, plan.rendering, None, plan.name, plan.sequence, plan)
+
+    def _next(self, job: Job, export: Export, lane: Lane, now: datetime) -> Next | None:
         """Steps 2 and 3. The next range of a lane, sealed; None when nothing is due."""
         if lane.done:
             return None
@@ -223,11 +231,11 @@ class Pipeline:
             original = self._ledger.delivered(export.name, lane.sequences[0])
             require_kind(original, job.rendering)
             range_ = replace(original.range, after=lane.last_key or original.range.after)
-            return _Step(range_, original.rendering, None, self._clock())
+            return Next(range_, original.rendering, None, self._clock())
         window = Window(lane.watermark, lane.open_end or self._window_end(job, lane))
         if lane.kind is LaneKind.BACKFILL:
             range_ = Range(job.account, window, lane.seal, after=lane.last_key)
-            return _Step(range_, job.rendering, job.part_limit_bytes, self._clock())
+            return Next(range_, job.rendering, job.part_limit_bytes, self._clock())
         if lane.open_end is None and window.end + job.grace > now:
             return None
         range_ = Range(
@@ -239,141 +247,144 @@ class Pipeline:
             after=lane.last_key,
         )
         name_from = max(filter(None, (window.end, export.names_from)))
-        return _Step(range_, job.rendering, job.part_limit_bytes, name_from)
+        return Next(range_, job.rendering, job.part_limit_bytes, name_from)
 
     def _window_end(self, job: Job, lane: Lane) -> datetime:
         end = schedule.next_boundary(lane.watermark, job.every, job.zone)
         return end if lane.until is None else min(end, lane.until)
 
-    def _pass_over(
-        self, job: Job, export: Export, lane: Lane, empty: Range, now: datetime, filtered: int
-    ) -> Moved:
-        """Step 7 for an empty window, and for the empty ones right behind it, which the same seal covers."""
+    def _fix(self, batch: Sequence[tuple[Step, Archive]], now: datetime) -> list[tuple[Job, Prepared]]:
+        """Step 4, and step 7 for what is empty: all of these in one transaction."""
+        answers: list[tuple[Job, Prepared]] = []
+        new: list[tuple[Step, Proposal, Archive]] = []
+        empty: list[_Passed] = []
+        for step, archive in batch:
+            if not isinstance(step.of, Proposal):
+                package = package_of(step.of, archive.rendered)
+                answers.append((step.job, Ready(step.job, step.of, package, archive.folder)))
+            elif archive.rendered.content.count:
+                new.append((step, step.of, archive))
+            else:
+                discard(archive.folder)
+                filtered = archive.rendered.content.filtered
+                passed = result_of(partial(self._pass_over, step, step.of, now, filtered))
+                if isinstance(passed, Exception):
+                    answers.append((step.job, passed))
+                else:
+                    empty.append(passed)
+        return [*answers, *self._plan(new), *self._advance(empty)]
+
+    def _plan(self, new: Sequence[tuple[Step, Proposal, Archive]]) -> list[tuple[Job, Prepared]]:
+        answers: list[tuple[Job, Prepared]] = []
+        plans = self._together(new, lambda one: one[0].job.name, _draft)
+        for (step, _, archive), plan in zip(new, plans, strict=True):
+            if isinstance(plan, Exception):
+                discard(archive.folder)
+                answers.append((step.job, plan))
+            else:
+                package = package_of(plan, archive.rendered)
+                answers.append((step.job, Ready(step.job, plan, package, archive.folder)))
+        return answers
+
+    def _pass_over(self, step: Step, of: Proposal, now: datetime, filtered: int) -> _Passed:
+        """Up to where nothing is: the empty windows right behind an empty one, which the same seal covers."""
+        job, lane = step.job, of.lane
         if lane.kind is LaneKind.REPLAY:
             raise ExportError(
                 f"the source no longer has the records of sequence number {lane.sequences[0]}",
                 hint="replay renders from the source again; the object itself is where it was delivered",
             )
-        end = empty.window.end
-        latest = now - job.grace if lane.until is None else lane.until
+        end = step.range.window.end
+        latest = lane.until or schedule.last_boundary(now - job.grace, job.every, job.zone)
         if end < latest:
-            quiet = self._source.quiet_until(job.account, end, latest, empty.seal)
-            boundary = (
-                lane.until if quiet == lane.until else schedule.last_boundary(quiet, job.every, job.zone)
-            )
+            quiet = self._source.quiet_until(job.account, end, latest, step.range.seal)
+            boundary = latest if quiet == latest else schedule.last_boundary(quiet, job.every, job.zone)
             end = max(end, boundary)
-        self._ledger.advance(export, lane.id, end, empty.seal, filtered)
-        return Moved(end)
+        return _Passed(step, of, end, filtered)
 
-    def _render_again(self, job: Job, plan: Plan) -> Ready:
-        """Step 1. The archive of an open plan: same range, settings and name, whatever changed since.
-
-        Of events those that are not in yet.
-        """
-        require_kind(plan, job.rendering)
-        range_ = plan.range if plan.reached is None else replace(plan.range, after=plan.reached)
-        folder = self._workspace.folder()
-        try:
-            # Null for a column that the source has lost: a plan that may have landed stays.
-            there = frozenset(self._source.columns())
-            occasion = replace(_occasion(job, plan.range, plan.rendering, plan.sequence), columns=there)
-            rendered = self._render(range_, plan.rendering, None, plan.name, folder, occasion)
-        except BaseException:
-            discard(folder)
-            raise
-        return Ready(job, plan, package_of(plan, rendered), folder)
-
-    def _render(
-        self,
-        range_: Range,
-        rendering: Rendering,
-        limit_bytes: int | None,
-        name: str,
-        folder: Path,
-        occasion: Occasion,
-    ) -> Rendered:
-        """The archive; begun again if the source is lost in mid-read, as the range reads the same."""
-        form = self._compile(rendering, occasion)
-        renderer = Renderer(form, rendering, range_.account, limit_bytes)
-        member = member_of(name, rendering)
-        for attempt in stamina.retry_context(on=SourceBusy, attempts=READINGS, wait_initial=FIRST_PAUSE_S):
-            # Closed here and not when garbage is collected: until then it holds a transaction of the source.
-            with attempt, closing(self._blocks(range_, form.columns)) as blocks:
-                return renderer.render(blocks, folder, member)
-        raise AssertionError  # the last attempt returned or raised
-
-    def _blocks(self, range_: Range, columns: Sequence[str] | None) -> Generator[Block]:
-        with closing(self._source.read([range_], columns)) as found:
-            for _, block in found:
-                yield block
-
-    # --- steps 5 to 7: attempt, answer, commit ------------------------------------------------------
-
-    def deliver(
-        self,
-        ready: Ready,
-        progress: Callable[[int], None],
-        must_end: Callable[[], bool] = lambda: False,
-    ) -> Delivered | Held | None:
-        """Upload a planned object, once, and say what came of it; None: another process was first.
-
-        ``must_end`` is asked between batches of events, while their destination waits, and never during
-        the upload of an object.
-        """
-        plan, package, destination = ready.plan, ready.package, ready.job.destination
-        try:
-            attempt = self._ledger.attempt(plan, package.content, destination.store)
-            receipt, outcome = None, Outcome.EXISTS
-            try:
-                receipt, outcome = self._send(ready, progress, must_end), Outcome.SUCCEEDED
-            except ObjectExists as error:
-                if not self._ledger.judge(plan, attempt):
-                    alarm = foreign_alarm(destination.store, plan.name)
-                    return Held(_chained(Stopped(alarm, hint=resume_hint(plan.export)), error), None)
-            except Interrupted as error:
-                self._ledger.interrupted(plan, attempt)
-                return Held(error, self._clock())
-            except DeliveryError as error:
-                retry_at = self._retry_at(ready.job, error.wait_s)
-                failure = Failure(error.message, error.hint, self._clock())
-                self._ledger.answer(plan, attempt, _outcome_of(error), failure, retry_at)
-                return Held(error, retry_at)
-            done = self._ledger.commit(plan, attempt, outcome)
-            return Delivered(done, package.content, receipt, len(package.batches))
-        except Conflict:
-            return None
-
-    def _send(
-        self, ready: Ready, progress: Callable[[int], None], must_end: Callable[[], bool]
-    ) -> Receipt | None:
-        """One try; of events it is over when the ledger has them all. None: nothing was left to send."""
-        plan, package = ready.plan, ready.package
-        journal = PlanJournal(self._ledger, plan, package, progress, must_end)
-        if not plan.rendering.is_events:
-            return ready.job.destination.deliver(package, journal)
-        receipt = ready.job.destination.deliver(package, journal) if package.batches else None
-        journal.close()
-        return receipt
-
-    def _retry_at(self, job: Job, wait_s: float) -> datetime:
-        """Twice as long after each try in a row, up to a window's length; longer if that was asked for."""
-        standing = self._ledger.standing(job.name)
-        tries = standing.export.tries if standing else 0
-        wished = timedelta(seconds=min(wait_s, LONGEST_WISH_S))
-        return self._clock() + max(wished, min(job.every, FIRST_RETRY * (1 << min(tries, 16))))
+    def _advance(self, empty: Sequence[_Passed]) -> list[tuple[Job, Prepared]]:
+        answers = self._together(empty, lambda one: one.step.job.name, _advance)
+        return [(one.step.job, answer) for one, answer in zip(empty, answers, strict=True)]
 
 
-def _outcome_of(error: DeliveryError) -> Outcome:
-    if isinstance(error, OutcomeUnknown):
-        return Outcome.UNKNOWN
-    return Outcome.NOT_SENT if isinstance(error, NotSent) else Outcome.REFUSED
+def is_through(job: Job, lane_id: str, came: Delivered | Moved, now: datetime) -> bool:
+    """Whether an export plainly has nothing more to do: its live lane is at the last window that is due."""
+    if isinstance(came, Delivered):
+        plan = came.plan
+        if plan.lane != LIVE_LANE or not plan.final:
+            return False
+        watermark = plan.range.window.end
+    else:
+        watermark = came.watermark
+    return lane_id == LIVE_LANE and schedule.next_boundary(watermark, job.every, job.zone) + job.grace > now
 
 
-def _chained(error: Stopped, cause: Exception) -> Stopped:
-    error.__cause__ = cause
-    return error
+class _Group:
+    """Some exports on their way to a plan, each of which is answered once."""
+
+    def __init__(self, jobs: Iterable[Job], tell: Callable[[Sequence[tuple[Job, Prepared]]], None]) -> None:
+        self.waiting = {job.name: job for job in jobs}
+        self._tell = tell
+        self._conflicts: dict[str, Conflict] = {}
+
+    def answer(self, answers: Sequence[tuple[Job, Prepared]]) -> None:
+        """What came of some of them; whoever met a conflict goes on waiting, and is looked at again."""
+        told = []
+        for job, answer in answers:
+            if isinstance(answer, Conflict):
+                self._conflicts[job.name] = answer
+            else:
+                del self.waiting[job.name]
+                told.append((job, answer))
+        if told:
+            self._tell(told)
+
+    def give_up(self) -> None:
+        """Those that wait have met a conflict each time."""
+        self._tell([(job, self._conflicts[job.name]) for job in self.waiting.values()])
+
+    def fail(self, error: Exception) -> None:
+        """None of those that wait can go on."""
+        self._tell([(job, error) for job in self.waiting.values()])
 
 
-def _occasion(job: Job, range_: Range, rendering: Rendering, sequence: int) -> Occasion:
-    key = job.key() if job.key is not None and rendering.key_id else None
-    return Occasion(sequence, range_.window.end, key=key)
+def _is_same(job: Job, export: Export) -> bool:
+    return (export.claim, export.account) == (job.claim, job.account)
+
+
+def _job_name(job: Job) -> str:
+    return job.name
+
+
+def _standing(rules: Rules, job: Job) -> Standing | None:
+    return rules.standing(job.name)
+
+
+def _begin(now: datetime | None, seal: Seal, rules: Rules, job: Job) -> Standing:
+    begin = job.start or schedule.last_boundary(cast("datetime", now), job.every, job.zone)
+    is_events = job.rendering.is_events
+    return rules.begin(job.name, job.account, job.claim, begin, seal, is_events=is_events)
+
+
+def _relocate(rules: Rules, job: Job) -> Standing:
+    return rules.relocate(job.name, job.account, job.claim, is_events=job.rendering.is_events)
+
+
+def _draft(rules: Rules, new: tuple[Step, Proposal, Archive]) -> Plan:
+    step, of, archive = new
+    rendered = archive.rendered
+    draft = Draft(
+        lane=of.lane.id,
+        range=replace(step.range, last=rendered.last_key),
+        rendering=step.rendering,
+        final=rendered.final,
+        name=step.name,
+        stamp=of.stamp,
+        content=rendered.content,
+    )
+    return rules.plan(of.standing.export, draft, rendered.bad)
+
+
+def _advance(rules: Rules, one: _Passed) -> Moved:
+    rules.advance(one.of.standing.export, one.of.lane.id, one.end, one.step.range.seal, one.filtered)
+    return Moved(one.end)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
-    from exporter.pipeline import Job
+    from exporter.steps import Job
 
 OF_A_STORE: Final = 1 / 2
 OF_AN_ENDPOINT: Final = 3 / 4
@@ -96,7 +96,23 @@ class Places:
 
     def wait(self, job: Job) -> None:
         """Go to the end of the line."""
-        (self._line_of_trouble if self.in_trouble(job) else self._line).append(job)
+        self._line_of(job).append(job)
+
+    def __len__(self) -> int:
+        """How many have no place."""
+        aside = sum(len(share.aside) for share in self._crowded)
+        return len(self._line) + len(self._line_of_trouble) + aside
+
+    @property
+    def room_bytes(self) -> float:
+        """How much of the workspace is left."""
+        return self._all.size_bytes - self._all.held_bytes
+
+    def give_back(self, jobs: Sequence[Job]) -> None:
+        """These were to take a step, and did not: they are the first in their lines again, in this order."""
+        for job in reversed(jobs):
+            self.leave(job)
+            self._line_of(job).appendleft(job)
 
     def waiting(self) -> list[Job]:
         """Everybody who has no place."""
@@ -153,6 +169,9 @@ class Places:
         if hung:
             self._hangs[job.destination.endpoint] += 1
 
+    def _line_of(self, job: Job) -> deque[Job]:
+        return self._line_of_trouble if self.in_trouble(job) else self._line
+
     def _part(self, part: float) -> Share:
         return Share(max(1, int(self._all.places * part)), self._all.size_bytes * part)
 
@@ -193,7 +212,7 @@ class Places:
         """Those aside go to the front of their lines, as many as there is room for; whether there are any."""
         count = min(share.room, len(share.aside))
         for job in reversed([share.aside.popleft() for _ in range(count)]):
-            (self._line_of_trouble if self.in_trouble(job) else self._line).appendleft(job)
+            self._line_of(job).appendleft(job)
         if not share.aside:
             self._crowded.discard(share)
         return count > 0

@@ -1,7 +1,8 @@
 """How a run's work is shared out: exports take turns, a step each, rendering and uploading side by side.
 
 An export that catches up a year, or whose store is slow, holds back nobody: each has one step under way
-at most, uploads have threads of their own, and ``places`` keeps some of them free of trouble.
+at most, uploads have threads of their own, and ``places`` keeps some of them free of trouble. Some take
+their step as a group, of which each goes on as soon as it can.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from math import ceil
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, Never
 
 from exporter.errors import (
     Conflict,
@@ -27,21 +29,32 @@ from exporter.errors import (
     SourceChanged,
     SourceError,
 )
+from exporter.means import Means, Observer, Settings
 from exporter.outcome import Trouble
-from exporter.pipeline import Delivered, Held, Moved, Ready
+from exporter.pipeline import is_through
 from exporter.places import Places
+from exporter.sending import Sending
+from exporter.steps import Delivered, Held, Moved, Ready, Unreached
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Mapping
-    from datetime import datetime, timedelta
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
-    from exporter.interfaces import Clock
-    from exporter.ledger.rules import Ledger, Standing
+    from exporter.ledger.rules import Standing
     from exporter.outcome import Report
-    from exporter.pipeline import Job, Pipeline
+    from exporter.sending import Answered
+    from exporter.steps import Job, Prepared
 
-Step = TypeVar("Step")
+__all__ = ["Means", "Observer", "Settings", "Turns"]
+
+GROUP: Final = 32
+"""So many exports take a step together at most, with one transaction for what the ledger has to know."""
+
+FILLING_S: Final = 0.1
+"""So long after the last group the next one waits to be at least half as large as it may be."""
+
+LARGE_BYTES: Final = 8_000_000
+"""An export whose last object had more, in JSON, takes its next step alone."""
 
 RETRIES_S: Final = (1.0, 5.0)
 """Pauses before another attempt in the same run, when the last one may have met a passing fault."""
@@ -60,62 +73,6 @@ OVERTAKEN_S: Final = 0.5
 
 MOST_OVERTAKEN: Final = 20
 """How often, before this run leaves the export to the other one."""
-
-
-class Observer(Protocol):
-    """Told what happens while it happens, from the runner's own thread but for `sent`."""
-
-    def skipped(self, export: str, error: str, hint: str) -> None:
-        """This export is left out, because its configuration is wrong."""
-        ...
-
-    def started(self, due: int) -> None:
-        """So many exports have something to do."""
-        ...
-
-    def sent(self, job: Job, size_bytes: int) -> None:
-        """More bytes of an upload are on their way; called from an uploading thread."""
-        ...
-
-    def delivered(self, job: Job, delivered: Delivered) -> None:
-        """One more object is in its store."""
-        ...
-
-    def failed(self, job: Job, error: ExporterError) -> None:
-        """This export does not get on for now."""
-        ...
-
-    def finished(self, job: Job) -> None:
-        """This export has nothing more to do in this run."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How much at a time, and for how long. ``budget`` ends the starting of new work.
-
-    ``uploads`` bounds the archives in the workspace as well, and so does ``workspace_bytes``, checked
-    before each rendering; uploads that are slow may take up as much again.
-    """
-
-    workers: int
-    uploads: int = 64
-    budget: timedelta | None = None
-    insist: bool = False  # try blocked exports now: a person asked for them by name
-    list_objects: bool = False  # keep a line for each object, for somebody who wants to see them all
-    workspace_bytes: int = 2 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a run works with. ``stop`` ends the starting of new work, as SIGTERM asks."""
-
-    pipeline: Pipeline
-    ledger: Ledger
-    observer: Observer
-    clock: Clock
-    settings: Settings
-    stop: threading.Event
 
 
 class Turns:
@@ -140,8 +97,11 @@ class Turns:
         self._places = Places(settings.uploads, settings.workspace_bytes, due, failed)
         self._later: list[tuple[float, Job]] = []
         self._tries: dict[str, int] = {}
-        self._pending: dict[Future[Any], Callable[[Future[Any]], None]] = {}
+        self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._rendering = 0
+        self._full_until = 0.0
+        self._uploading = 0
+        self._large: set[str] = set()
         self._hung = 0
         self._moved: dict[str, float] = {}
         self._overtaken: Counter[str] = Counter()
@@ -149,17 +109,22 @@ class Turns:
         self._deadline = (
             None if settings.budget is None else time.monotonic() + settings.budget.total_seconds()
         )
+        self._sending = Sending(
+            means.pipeline,
+            2 * settings.uploads,
+            tell=lambda answers: self._news.put(partial(self._answered, answers)),
+            fail=lambda error: self._news.put(partial(_raise, error)),
+            progress=self._sent,
+            must_end=lambda: self._over,
+        )
 
     def run(self) -> None:
         """Take turns until nothing is due, the time is up, or nothing can run."""
-        settings = self._means.settings
-        with (
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="render") as render,
-            ThreadPoolExecutor(2 * settings.uploads, thread_name_prefix="upload") as upload,
-        ):
+        workers = self._means.settings.workers
+        with ThreadPoolExecutor(workers, thread_name_prefix="render") as render, self._sending:
             while True:
-                self._start(render, upload)
-                if self._pending:
+                self._start(render)
+                if self._rendering or self._uploading:
                     self._collect()
                 elif not self._wait_for_later():
                     break
@@ -173,7 +138,7 @@ class Turns:
         spent = self._deadline is not None and time.monotonic() >= self._deadline
         return spent or self._means.stop.is_set() or self._report.error is not None
 
-    def _start(self, render: Executor, upload: Executor) -> None:
+    def _start(self, render: Executor) -> None:
         """Keep the renderers busy, as long as there is room for their archives."""
         moment = time.monotonic()
         for at, ready in self._later:
@@ -181,14 +146,45 @@ class Turns:
                 self._places.wait(ready)
         self._later = [(at, job) for at, job in self._later if at > moment]
         while not self._over and self._rendering < self._means.settings.workers:
-            if (job := self._places.next(moment)) is None:
+            if not (group := self._group(moment)):
                 break
+            self._rendering += 1
+            self._full_until = moment + FILLING_S
+            render.submit(self._render, group, self._places.room_bytes)
+
+    def _group(self, moment: float) -> list[Job]:
+        """Those who take their steps together: the next in line, so that every renderer has some."""
+        size = min(GROUP, ceil(len(self._places) / self._means.settings.workers))
+        group: list[Job] = []
+        while (job := self._places.next(moment)) is not None:
             if self._hung >= MOST_HUNG and self._places.in_trouble(job) and job.name in self._begun:
                 self._leave_out(job)
-                continue
-            self._rendering += 1
-            future = render.submit(self._means.pipeline.prepare, job, self._now, self._lane_id)
-            self._pending[future] = partial(self._prepared, job, upload)
+            elif job.name in self._large and group:
+                self._places.give_back([job])
+                break
+            else:
+                group.append(job)
+                if job.name in self._large or len(group) >= size:
+                    return group
+        if len(group) < size // 2 and self._uploading and moment < self._full_until:
+            self._places.give_back(group)  # places come free all the time, and one by one groups stay small
+            return []
+        return group
+
+    def _render(self, group: Sequence[Job], room_bytes: float) -> None:
+        """One group's step, in a rendering thread."""
+        waiting, error = {job.name for job in group}, None
+
+        def tell(answers: Sequence[tuple[Job, Prepared]]) -> None:
+            waiting.difference_update(job.name for job, _ in answers)
+            self._news.put(partial(self._prepared, answers))
+
+        try:
+            self._means.pipeline.prepare(group, self._now, tell, self._lane_id, room_bytes)
+            _require_none(waiting)
+        except BaseException as failure:  # noqa: BLE001 - raised where the run is
+            error = failure
+        self._news.put(partial(self._rendered, error))
 
     def _leave_out(self, job: Job) -> None:
         """Not even try an export that, as far as one can tell, only adds to what hangs.
@@ -217,37 +213,57 @@ class Turns:
         """Wait for something to end, but no longer than until somebody may go on, and take it in."""
         soonest = self._soonest()
         timeout = None if soonest is None else max(0.0, soonest - time.monotonic())
-        done, _ = wait(self._pending, timeout=timeout, return_when=FIRST_COMPLETED)
-        for future in done:
-            self._pending.pop(future)(future)
+        try:
+            self._news.get(timeout=timeout)()
+            while True:
+                self._news.get_nowait()()
+        except Empty:
+            self._sending.help(time.monotonic())
 
     def _soonest(self) -> float | None:
         """When somebody may go on although nothing ended: a retry, or a place that a slow upload leaves."""
         moments = [at for at, _ in self._later]
+        if (help_at := self._sending.help_at()) is not None:
+            moments.append(help_at)
         can_start = self._rendering < self._means.settings.workers and not self._over
+        if can_start and self._full_until > time.monotonic():
+            moments.append(self._full_until)
         if can_start and (slow_at := self._places.slow_at()) is not None:
             moments.append(slow_at)
         return min(moments, default=None)
 
-    def _prepared(self, job: Job, upload: Executor, future: Future[Ready | Moved | None]) -> None:
-        self._rendering -= 1
-        step = self._result(job, future)
-        if isinstance(step, Ready) and not self._over:
-            moment = time.monotonic()
-            self._places.upload(job, step.package.content.archive_bytes, moment)
-            self._pending[upload.submit(self._deliver, step)] = partial(self._delivered, step, moment)
-            return
-        self._places.leave(job)
-        if isinstance(step, Ready):
-            step.discard()  # the plan stays open: the next run renders the same object again
+    def _prepared(self, answers: Sequence[tuple[Job, Prepared]]) -> None:
+        planned: list[Ready] = []
+        unreached: list[Job] = []
+        for job, answer in answers:
+            if isinstance(answer, Ready) and not self._over:
+                self._places.upload(job, answer.package.content.archive_bytes, time.monotonic())
+                planned.append(answer)
+            elif isinstance(answer, Unreached):
+                unreached.append(job)
+            else:
+                self._places.leave(job)
+                self._take_in(job, answer)
+        self._places.give_back(unreached)
+        self._uploading += len(planned)
+        self._sending.put(planned)
+
+    def _take_in(self, job: Job, answer: Prepared) -> None:
+        """What came of a step that leads to no upload."""
+        if isinstance(answer, Ready):
+            answer.discard()  # the plan stays open: the next run renders the same object again
             self._put_off.append(job)
-        elif isinstance(step, Moved):
-            self._places.wait(job)
-        elif future.exception() is None:
+        elif isinstance(answer, Moved):
+            self._go_on(job, answer)
+        elif isinstance(answer, Exception):
+            self._failed(job, answer)
+        else:
             self._means.observer.finished(job)
 
-    def _deliver(self, ready: Ready) -> Delivered | Held | None:
-        return self._means.pipeline.deliver(ready, partial(self._sent, ready), lambda: self._over)
+    def _rendered(self, error: BaseException | None) -> None:
+        self._rendering -= 1
+        if error is not None:
+            raise error
 
     def _sent(self, ready: Ready, size_bytes: int) -> None:
         """Pass it on; and note that events get on, of which some may be in. From an uploading thread."""
@@ -255,28 +271,50 @@ class Turns:
             self._moved[ready.job.name] = time.monotonic()
         self._means.observer.sent(ready.job, size_bytes)
 
-    def _delivered(self, ready: Ready, started: float, future: Future[Delivered | Held | None]) -> None:
+    def _answered(self, answers: Sequence[Answered]) -> None:
+        self._uploading -= len(answers)
+        for ready, began, answer in answers:
+            self._places.leave(ready.job)
+            ready.discard()
+            if isinstance(answer, Exception):
+                self._moved.pop(ready.job.name, None)
+                self._failed(ready.job, answer)
+            else:
+                self._delivered(ready, began, answer)
+
+    def _delivered(self, ready: Ready, began: float, answer: Delivered | Held | None) -> None:
         job = ready.job
-        self._places.leave(job)
-        ready.discard()
-        answer = self._result(job, future)
-        since = self._moved.pop(job.name, started)
+        since = self._moved.pop(job.name, began)
         if isinstance(answer, Held) and isinstance(answer.error, Interrupted):
             self._put_off.append(job)
         elif isinstance(answer, Held):
             self._held(job, answer, time.monotonic() - since)
-        elif isinstance(answer, Delivered):
+        elif answer is not None:
             self._tries.pop(job.name, None)
             self._report.failing.pop(job.name, None)
             self._places.succeeded(job)
+            self._note_size(job, answer)
             self._report.add(job.name, answer, list_object=self._means.settings.list_objects)
             self._means.observer.delivered(job, answer)
-            self._places.wait(job)
-        elif future.exception() is None and ready.plan.rendering.is_events:
+            self._go_on(job, answer)
+        elif ready.plan.rendering.is_events:
             self._report.elsewhere.add(job.name)
             self._put_off.append(job)  # another process sends them, and every try would double a batch
-        elif future.exception() is None:
+        else:
             self._places.wait(job)  # another process was first
+
+    def _go_on(self, job: Job, came: Delivered | Moved) -> None:
+        """To the end of the line, unless it is plain that there is nothing more: a look takes its time."""
+        if is_through(job, self._lane_id, came, self._now):
+            self._means.observer.finished(job)
+        else:
+            self._places.wait(job)
+
+    def _note_size(self, job: Job, answer: Delivered) -> None:
+        if answer.content.content_bytes > LARGE_BYTES:
+            self._large.add(job.name)
+        else:
+            self._large.discard(job.name)
 
     def _held(self, job: Job, held: Held, took_s: float) -> None:
         """Try again soon, or leave it to the next run; ``took_s`` counts from the last batch that was in."""
@@ -296,13 +334,10 @@ class Turns:
         else:
             self._means.observer.failed(job, held.error)
 
-    def _result(self, job: Job, future: Future[Step]) -> Step | None:
-        """What a step came to; a failure is this export's alone, unless it is plainly everybody's."""
+    def _failed(self, job: Job, error: Exception) -> None:
+        """A failure is this export's alone, unless it is plainly everybody's."""
         # Not raised again: a frame of this thread in the traceback would keep the traceback alive, and
         # with it the step's transaction on the source.
-        error = future.exception()
-        if error is None:
-            return future.result()
         if isinstance(error, Conflict):
             self._overtaken[job.name] += 1
             if self._overtaken[job.name] > MOST_OVERTAKEN:
@@ -314,11 +349,8 @@ class Turns:
             self._put_off.append(job)
         elif isinstance(error, ExporterError):
             self._fail(job, error)  # also SourceChanged: this export's seal is gone, others' may hold
-        elif isinstance(error, Exception):
-            self._fail(job, Defect.of(error))
         else:
-            raise error
-        return None
+            self._fail(job, Defect.of(error))
 
     def _fail(self, job: Job, error: ExporterError) -> None:
         self._report.failing[job.name] = Trouble.of(error)
@@ -327,3 +359,12 @@ class Turns:
         except LedgerError as failure:
             self._report.error = Trouble.of(failure)
         self._means.observer.failed(job, error)
+
+
+def _require_none(waiting: set[str]) -> None:
+    if waiting:
+        raise AssertionError(f"nothing was said of export '{min(waiting)}'")
+
+
+def _raise(error: BaseException) -> Never:
+    raise error

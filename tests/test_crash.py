@@ -71,7 +71,9 @@ FIRST_NAME = "audit/acme/audit_acme_20250301T010000Z.zip"
 INSISTING = ("run", *(word for name in ACCOUNTS for word in ("--export", name)), "--as-of", run_at(1)[-1])
 
 # A process that sleeps inside a transaction makes the others wait: that is the database's promise, not ours.
-IN_TRANSACTION = re.compile(r"Ledger\.\w+: (?!begins|ends|before BEGIN|after COMMIT|sqlite3)")
+IN_TRANSACTION = re.compile(
+    r"Ledger\.together/|(Ledger|Rules)\.\w+: (?!begins|ends|before BEGIN|after COMMIT|sqlite3)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_killed_at_the_first_run_a_backfill_or_a_replay_it_goes_on(world: World,
     story = STORIES[name]
     prepare(world, story)
     steps = steps_of(world, story)
-    own = [step for step in steps if re.search(r"Ledger\.begin|Requests|advance|__enter__|the end", step[0])]
+    own = [step for step in steps if re.search(r"Rules\.begin|Requests|advance|__enter__|the end", step[0])]
     some = [*chosen(own, spread=1000), *steps[::25]]
     say(f"{name}, directory", len(some), len(steps))
     sweep(world, story, some)
@@ -194,7 +196,7 @@ def test_killed_within_a_ledger_in_postgresql_it_goes_on(postgres_world: World, 
     story = STORIES[name]
     prepare(postgres_world, story)
     steps = steps_of(postgres_world, story)
-    own = [step for step in steps if re.search(r"Ledger\.", step[0])]
+    own = [step for step in steps if re.search(r"Ledger\.|Rules\.", step[0])]
     some = shared(chosen(own, spread=1000), 0, of=3 if name == "windows" else 6)
     say(f"{name}, PostgreSQL", len(some), len(steps))
     sweep(postgres_world, story, some)
@@ -485,7 +487,7 @@ def meet_a_foreign_object(world: World) -> None:
 
 @pytest.mark.parametrize("ledger", ["world", "postgres_world"])
 @pytest.mark.parametrize(
-    "kind", ["Pipeline.deliver/DirectoryStore.put: after os.link", "Pipeline.deliver/Ledger.attempt: ends"]
+    "kind", ["Pipeline.send/DirectoryStore.put: after os.link", "Pipeline.attempt/Ledger.together: ends"]
 )
 def test_a_ledger_from_an_older_copy_loses_nothing_and_doubles_only_what_came_after_the_copy(
     request: pytest.FixtureRequest, ledger: str, kind: str
@@ -511,11 +513,11 @@ def test_a_ledger_from_an_older_copy_loses_nothing_and_doubles_only_what_came_af
 # --- (e) does it bite? --------------------------------------------------------------------------------------
 
 HARMFUL = {
-    "commit_before_put": r"Pipeline.deliver/Ledger.commit: ends",
+    "commit_before_put": r"Pipeline.send/Rules.commit: ends",
     "put_before_attempt": r"DirectoryStore.put: ends",
     "plans_forgotten": r"DirectoryStore.put: ends",
-    "sealed_again": r"Ledger.plan: ends",
-    "two_transactions": r"Ledger.commit: after COMMIT",
+    "sealed_again": r"Pipeline.prepare/Ledger.together: ends",
+    "two_transactions": r"Pipeline.settle/Ledger.together: after COMMIT",
     "published_unfinished": r"after os.fsync",
     "never_swept": r"Workspace.folder: ends",
 }
@@ -540,4 +542,4 @@ def test_a_product_that_commits_whatever_happened_meanwhile_is_caught_by_a_late_
     prepare(world, ALONE)
     world.mutant = "conflicts_ignored"
     with pytest.raises(AssertionError):
-        sleep_through(world, [("Pipeline.deliver/DirectoryStore.put: ends", 1)])
+        sleep_through(world, [("Pipeline.send/DirectoryStore.put: ends", 1)])

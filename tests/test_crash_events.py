@@ -32,8 +32,8 @@ PART_LIMIT_BYTES: Final = 1 << 20  # a window goes out at once, in some batches
 STOPPED: Final = -signal.SIGSTOP
 END_HOURS: Final = 4
 STORY: Final = Story((FIRST_WINDOW, NEXT_WINDOWS), run_at(3), {"acme": 0, "globex": 0})
-OF_EVENTS: Final = re.compile(r"Pipeline\.deliver")
-BETWEEN: Final = re.compile(r"Ledger\.reach: begins|http\.client\.send|an answer")
+OF_EVENTS: Final = re.compile(r"Pipeline\.(attempt|send|settle)")
+BETWEEN: Final = re.compile(r"Rules\.reach: begins|http\.client\.send|an answer")
 ALONE: Final = Story(STORY.before, (*run_at(3), "--export", "acme"), STORY.begin_hours)
 
 
@@ -98,7 +98,7 @@ def test_killed_at_any_kind_of_step_events_come_with_one_batch_twice_at_most(
     world: World, place: Collector, share: int
 ) -> None:
     steps = [step for step in steps_of(world, STORY) if OF_EVENTS.search(step[0])]
-    assert any("Ledger.reach" in kind for kind, _ in steps)
+    assert any("Rules.reach" in kind for kind, _ in steps)
     for step in once_each(steps)[share::2]:
         die(world, place, STORY, step)
 
@@ -108,7 +108,7 @@ def test_killed_between_and_within_each_batch_events_come_with_one_batch_twice_a
     world: World, place: Collector
 ) -> None:
     steps = [step for step in steps_of(world, ALONE) if BETWEEN.search(step[0])]
-    some = [step for step in steps if "Ledger.reach: begins" in step[0] or step[1] % 4 == 0]
+    some = [step for step in steps if "Rules.reach: begins" in step[0] or step[1] % 4 == 0]
     assert len(some) > 12
     sweep(world, place, some)
 
@@ -127,7 +127,7 @@ def test_killed_again_while_it_recovers_each_death_doubles_one_batch_at_most(
 def test_a_process_that_wakes_up_while_another_sends_doubles_one_batch_at_most(
     world: World, place: Collector
 ) -> None:
-    steps = [step for step in steps_of(world, ALONE) if "Ledger.reach: begins" in step[0]]
+    steps = [step for step in steps_of(world, ALONE) if "Rules.reach: begins" in step[0]]
     for step in steps:
         world.restore()
         sleeper = world.start(*ALONE.command, fatal=step, signal_number=signal.SIGSTOP)
@@ -143,6 +143,6 @@ def test_a_product_without_one_of_its_rules_is_caught_by_killing_it(
     world: World, place: Collector, mutant: str
 ) -> None:
     world.mutant = mutant
-    steps = [step for step in steps_of(world, ALONE) if "Ledger.reach: ends" in step[0]]
+    steps = [step for step in steps_of(world, ALONE) if "Rules.reach: ends" in step[0]]
     with pytest.raises(BrokenPromiseError):
         sweep(world, place, steps[1:])

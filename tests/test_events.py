@@ -29,6 +29,7 @@ from exporter.sources.memory import MemorySource
 from exporter.turns import Settings
 from exporter.workspace import Workspace
 from tests.kit.observers import Silent
+from tests.kit.steps import deliver_one, prepare_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,13 +96,13 @@ class Stand:
         self.source.commit(transaction)
 
     def ready(self, pipeline: Pipeline | None = None) -> Ready:
-        found = (pipeline or self.pipeline).prepare(self.job, self.now)
+        found = prepare_one(pipeline or self.pipeline, self.job, self.now)
         assert isinstance(found, Ready)
         return found
 
     def deliver(self, ready: Ready, *, must_end: bool = False) -> Delivered | Held | None:
         try:
-            return self.pipeline.deliver(ready, lambda _: None, lambda: must_end)
+            return deliver_one(self.pipeline, ready, must_end=lambda: must_end)
         finally:
             ready.discard()
 
@@ -202,7 +203,7 @@ def test_a_death_between_the_last_batch_and_the_commit_sends_nothing_again(stand
 
     dying = Dies()
     with pytest.raises(KeyboardInterrupt):
-        stand.pipeline.deliver(replace(ready, job=replace(ready.job, destination=dying)), lambda _: None)
+        deliver_one(stand.pipeline, replace(ready, job=replace(ready.job, destination=dying)))
     ready.discard()
     answer = stand.once()
     assert isinstance(answer, Delivered)
@@ -433,17 +434,17 @@ def test_the_rest_of_a_replay_is_still_asked_for_after_a_resume(stand: Stand) ->
     assert stand.run().exit_status == 0
     lane = stand.requests.replay("acme", (1, 2))
     stand.faults = [None, Fault.REFUSED]
-    again = stand.pipeline.prepare(stand.job, stand.now, lane.id)
+    again = prepare_one(stand.pipeline, stand.job, stand.now, lane.id)
     assert isinstance(again, Ready)
     assert isinstance(stand.deliver(again), Held)
     assert stand.requests.resume("acme") is not None
     stand.destination.received.clear()
     for _ in range(2):
-        rest = stand.pipeline.prepare(stand.job, stand.now, lane.id)
+        rest = prepare_one(stand.pipeline, stand.job, stand.now, lane.id)
         assert isinstance(rest, Ready)
         assert isinstance(stand.deliver(rest), Delivered)
     assert stand.batches == [["3"], ["4", "5"], ["6"]]
-    assert stand.pipeline.prepare(stand.job, stand.now, lane.id) is None
+    assert prepare_one(stand.pipeline, stand.job, stand.now, lane.id) is None
 
 
 def test_very_many_refused_events_stop_an_export_until_somebody_has_looked(
@@ -481,7 +482,7 @@ def test_events_can_be_replayed_and_backfilled(stand: Stand) -> None:
         stand.requests.backfill("acme", Window(BEGIN, BEGIN + HOUR), stand.source.seal(), redeliver=True),
     ]
     for sequence, lane in enumerate(lanes, 2):
-        again = stand.pipeline.prepare(stand.job, stand.now, lane.id)
+        again = prepare_one(stand.pipeline, stand.job, stand.now, lane.id)
         assert isinstance(again, Ready)
         answer = stand.deliver(again)
         assert isinstance(answer, Delivered)
@@ -500,12 +501,12 @@ def test_a_plan_is_never_sent_to_a_destination_of_another_kind(stand: Stand, wer
     stand.ready().discard()
     moved = replace(now, claim=was.claim)
     with pytest.raises(ExportError, match="was planned as") as refused:
-        stand.pipeline.prepare(moved, stand.now)
+        prepare_one(stand.pipeline, moved, stand.now)
     assert "backfill --redeliver" in refused.value.hint
     assert isinstance(stand.once(), Delivered)
     lane = stand.requests.replay("acme", (1,))
     with pytest.raises(ExportError, match="was planned as"):
-        stand.pipeline.prepare(moved, stand.now, lane.id)
+        prepare_one(stand.pipeline, moved, stand.now, lane.id)
 
 
 # --- quarantine --------------------------------------------------------------------------------------

@@ -83,6 +83,20 @@ RULES: Final = (
         ),
         "a list of settings: it is read with the configuration, so it loads no driver",
     ),
+    Rule("destinations.directory_folders", (), "folders and their syncs, whatever is put into them"),
+    Rule(
+        "destinations.directory",
+        (
+            *SEAM,
+            "notation.*",
+            "network.*",
+            "destinations.object_store",
+            "destinations.uploads",
+            "destinations.probe",
+            "destinations.directory_folders",
+        ),
+        "a driver like any other, with folders of its own",
+    ),
     Rule(
         "destinations*",
         (
@@ -103,13 +117,23 @@ RULES: Final = (
     Rule("ledger.events", (*VALUES, "ledger.storage"), "it works within a rule, and knows none"),
     Rule("ledger.guards", (*VALUES, "ledger.storage"), "it works within a rule, and knows none"),
     Rule(
-        "ledger.rules",
-        (*SEAM, "ledger.storage", *WITHIN_RULES),
+        "ledger.standing",
+        (*VALUES, "ledger.storage"),
+        "where an export stands follows from its rows, whatever the rules",
+    ),
+    Rule(
+        "ledger.protocol",
+        (*SEAM, "ledger.storage", "ledger.standing", *WITHIN_RULES),
         "rules hold for every storage, so they know none",
     ),
     Rule(
+        "ledger.rules",
+        (*SEAM, "ledger.storage", "ledger.protocol", "ledger.standing", *WITHIN_RULES),
+        "it opens transactions of any storage, so it knows none",
+    ),
+    Rule(
         "ledger.requests",
-        (*SEAM, "ledger.storage", "ledger.rules", *WITHIN_RULES),
+        (*SEAM, "ledger.storage", "ledger.rules", "ledger.standing", *WITHIN_RULES),
         "a request is a rule, too: it holds for every storage",
     ),
     Rule("ledger.memory", (*VALUES, "ledger.storage"), "a storage knows no rule, and no other storage"),
@@ -123,6 +147,8 @@ RULES: Final = (
             "ledger.encoding",
             "ledger.sql",
             "ledger.mappings",
+            "ledger.bulk",
+            "ledger.group",
             "{driver}*",
         ),
         "what is behind a database's rows knows no rule, and no other storage",
@@ -138,20 +164,30 @@ RULES: Final = (
         "what a delivery tells is the ledger's, whatever takes the events",
     ),
     Rule(
+        "steps",
+        ("workspace", "ledger.rules", "interfaces", *VALUES),
+        "what the pipeline works on is data, whoever does the work",
+    ),
+    Rule(
+        "reading",
+        ("steps", "packages", "rendering", "workspace", "interfaces", *VALUES),
+        "it renders what it is told to, and knows neither ledger nor store",
+    ),
+    Rule(
+        "delivering",
+        ("steps", "journal", "ledger.rules", "interfaces", *VALUES),
+        "the second half of the protocol: what was planned needs no source",
+    ),
+    Rule(
         "pipeline",
         (
-            "journal",
-            "packages",
-            "rendering",
-            "workspace",
-            "ledger.rules",
-            "schedule",
-            "keys",
-            "archive",
-            "interfaces",
-            *VALUES,
+            *("steps", "reading", "delivering", "packages", "workspace", "ledger.rules"),
+            *("schedule", "keys", "interfaces", *VALUES),
         ),
         "the protocol is one, whatever drivers are plugged in: it sees seams alone",
+    ),
+    Rule(
+        "sending", ("steps", "delivering", *VALUES), "uploads side by side, whatever comes next for anybody"
     ),
     Rule(
         "packages",
@@ -164,10 +200,15 @@ RULES: Final = (
         "it sends what is kept, and neither reads nor renders",
     ),
     Rule("outcome", ("pipeline", *VALUES), "what came of a run is data, for whoever reports it"),
-    Rule("places", ("pipeline", *VALUES), "who may start next does not depend on what is started"),
+    Rule("places", ("steps", *VALUES), "who may start next does not depend on what is started"),
+    Rule(
+        "means",
+        ("steps", "pipeline", "ledger.rules", "interfaces", *VALUES),
+        "what a run works with is data",
+    ),
     Rule(
         "turns",
-        ("places", "outcome", "pipeline", "ledger.rules", "interfaces", *VALUES),
+        ("places", "outcome", "means", "steps", "sending", "pipeline", "ledger.rules", "interfaces", *VALUES),
         "it shares work out among threads, and decides nothing about it",
     ),
     Rule(

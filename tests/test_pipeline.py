@@ -10,7 +10,7 @@ import pytest
 import stamina
 
 from exporter.errors import SourceBusy
-from exporter.pipeline import READINGS
+from exporter.reading import READINGS
 from exporter.sources.sqlite import SqliteSource
 from tests.kit.command_line import DAY, START, TODAY, Vendor, rfc3339
 from tests.kit.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, shared_moto
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from exporter.columns import RowBlock
+    from exporter.interfaces import Block
     from exporter.model import Range
 
 
@@ -30,7 +30,7 @@ class Unsteady(SqliteSource):
 
     def read(
         self, ranges: Sequence[Range], columns: Sequence[str] | None
-    ) -> Generator[tuple[int, RowBlock], None, None]:
+    ) -> Generator[tuple[int, Block], None, None]:
         for found in super().read(ranges, columns):
             yield found
             if Unsteady.losses:

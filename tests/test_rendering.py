@@ -7,6 +7,7 @@ import hashlib
 import json
 import resource
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,7 @@ from exporter.formats import compile_format
 from exporter.formats.compiled import bad_form
 from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch, Rendering
 from exporter.rendering import KEPT_BYTES, WHOLE_BYTES, BadRecords, Renderer
-from exporter.workspace import Workspace
+from exporter.workspace import Workspace, discard
 from tests.kit import reference
 
 if TYPE_CHECKING:
@@ -503,6 +504,51 @@ def test_a_workspace_leaves_nothing_behind(tmp_path: Path) -> None:
         assert folders[0] != folders[1]
         assert render(folders[0], [block([row(1)])]).path.exists()
     assert list((tmp_path / "new" / "root").iterdir()) == []
+
+
+def test_a_package_finds_its_folder_empty_and_has_it_alone(tmp_path: Path) -> None:
+    """Folders are used again, as making one takes long; never by two at once, never with what was there."""
+    with Workspace(tmp_path) as workspace:
+
+        def use(_: int) -> Path:
+            folder = workspace.folder()
+            (folder / "archive").open("xb").close()
+            assert [path.name for path in folder.iterdir()] == ["archive"]
+            discard(folder)
+            return folder
+
+        with ThreadPoolExecutor(4) as pool:
+            folders = list(pool.map(use, range(200)))
+        assert len(set(folders)) == len(folders)
+        assert not any(folder.exists() for folder in folders)
+        assert len(list(workspace.path.iterdir())) <= 4
+        assert workspace.folder().stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_is_discarded_twice_is_nobody_else_s_by_then(tmp_path: Path) -> None:
+    with Workspace(tmp_path) as workspace:
+        first = workspace.folder()
+        discard(first)
+        second = workspace.folder()
+        (second / "archive").touch()
+        discard(first)
+        assert (second / "archive").exists()
+
+
+def test_an_emptied_folder_that_somebody_cleaned_up_is_made_again(tmp_path: Path) -> None:
+    with Workspace(tmp_path) as workspace:
+        discard(workspace.folder())
+        for path in workspace.path.iterdir():
+            path.rmdir()
+        assert workspace.folder().is_dir()
+
+
+def test_what_lies_deeper_in_a_package_s_folder_goes_too(tmp_path: Path) -> None:
+    with Workspace(tmp_path) as workspace:
+        folder = workspace.folder()
+        (folder / "within" / "further").mkdir(parents=True)
+        discard(folder)
+        assert not folder.exists()
 
 
 def test_a_workspace_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -27,13 +27,14 @@ from exporter.errors import (
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.rules import Ledger
 from exporter.model import Content, Package, Plan, Range, Receipt, Rendering, Stamp, Window
-from exporter.pipeline import Delivered, Held, Job, Moved, Ready
+from exporter.pipeline import Delivered, Held, Job, Moved, Ready, Unreached
 from exporter.runner import Runner
+from exporter.steps import result_of
 from exporter.turns import Settings
 from tests.kit.observers import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from exporter.outcome import Report
     from exporter.pipeline import Pipeline
@@ -62,7 +63,7 @@ def job(name: str, store: str = "store") -> Job:
 
 def planned(one: Job) -> Ready:
     range_ = Range(one.account, Window(BEGIN, NOW), {})
-    plan = Plan("1", one.name, "live", 1, range_, RENDERING, final=True, name=f"{one.name}.zip",
+    plan = Plan("1", one.name, "live", 1, range_, RENDERING, final=False, name=f"{one.name}.zip",
                 stamp=Stamp(NOW), content=CONTENT, created_at=NOW, hashes=("aa",))  # fmt: skip
     return Ready(one, plan, Package(Path("nowhere"), plan.name, CONTENT, ""), Path("nowhere"))
 
@@ -79,19 +80,28 @@ class Script:
     uploads: dict[str, Callable[[Ready], object]] = field(default_factory=dict)
     prepared: list[str] = field(default_factory=list)
 
-    def prepare(self, one: Job, _now: datetime, _lane: str) -> object:
+    def prepare(
+        self, jobs: Sequence[Job], now: datetime, tell: Callable[[object], None], lane: str, room_bytes: float
+    ) -> None:
+        for one in jobs:
+            step = Unreached() if room_bytes <= 0 else self.step(one, now, lane)
+            tell([(one, step)])
+            room_bytes -= CONTENT.archive_bytes
+
+    def step(self, one: Job, _now: datetime, _lane: str) -> object:
         self.prepared.append(one.name)
         steps = self.steps.get(one.name, [])
         step = steps.pop(0) if steps else None
-        if isinstance(step, BaseException):
-            raise step
         return planned(one) if step == "object" else step
 
-    def deliver(self, ready: Ready, _progress: object, _must_end: object = None) -> object:
-        answer = self.uploads.get(ready.job.name, success)(ready)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+    def attempt(self, group: Sequence[Ready]) -> list[object]:
+        return [ready.plan for ready in group]
+
+    def send(self, ready: Ready, _progress: object, _must_end: object) -> object:
+        return self.uploads.get(ready.job.name, success)(ready)
+
+    def settle(self, group: Sequence[tuple[Ready, object, object]]) -> list[object]:
+        return [answer for _, _, answer in group]
 
 
 def ledger_of(jobs: Iterable[Job]) -> Ledger:
@@ -203,13 +213,16 @@ def test_a_failure_keeps_nothing_alive_but_its_words() -> None:
     held: list[weakref.ref[Transaction]] = []
 
     class Failing(Script):
-        def prepare(self, one: Job, now: datetime, lane: str) -> object:
-            transaction = Transaction()
+        def step(self, one: Job, now: datetime, lane: str) -> object:
             if one.name == "bad":
-                held.append(weakref.ref(transaction))
-                raise WrongAccount("x")
+                return result_of(fail)
             assert [reference() for reference in held] == [None]
-            return super().prepare(one, now, lane)
+            return super().step(one, now, lane)
+
+    def fail() -> None:
+        transaction = Transaction()
+        held.append(weakref.ref(transaction))
+        raise WrongAccount("x")
 
     script = Failing({"good": ["object"]})
     report = Bench([job("bad"), job("good")], script, Settings(workers=1, uploads=1)).run()
@@ -363,9 +376,16 @@ def test_a_refusal_is_left_for_a_later_run() -> None:
 def test_exports_take_turns() -> None:
     """One that catches up a year does not go first to the end."""
     jobs = [job("behind"), job("other")]
-    script = Script({"behind": [Moved(NOW)] * 5, "other": [Moved(NOW)] * 2})
+    script = Script({"behind": [Moved(BEGIN)] * 5, "other": [Moved(BEGIN)] * 2})
     Bench(jobs, script, Settings(workers=1, uploads=1)).run()
     assert script.prepared[:4] == ["behind", "other", "behind", "other"]
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_an_export_at_the_last_window_that_is_due_is_not_looked_at_again(is_last: bool) -> None:  # noqa: FBT001 - both
+    script = Script({"a": [Moved(NOW if is_last else BEGIN)]})
+    Bench([job("a")], script).run()
+    assert script.prepared == ["a"] * (1 if is_last else 2)
 
 
 def test_stop_ends_the_starting_of_new_work() -> None:
@@ -374,13 +394,13 @@ def test_stop_ends_the_starting_of_new_work() -> None:
     stop = threading.Event()
 
     class Stopping(Script):
-        def prepare(self, one: Job, now: datetime, lane: str) -> object:
+        def step(self, one: Job, now: datetime, lane: str) -> object:
             stop.set()
-            return super().prepare(one, now, lane)
+            return super().step(one, now, lane)
 
     script = Stopping({one.name: ["object"] for one in jobs})
     report = Bench(jobs, script, Settings(workers=1, uploads=4), stop).run()
-    assert (len(script.prepared), report.objects, report.exit_status) == (1, 0, 10)
+    assert (len(script.prepared), report.objects, report.exit_status) == (2, 0, 10)  # one group
     assert report.unfinished == {one.name for one in jobs}
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import orjson
-from rich.console import Console
 
 from exporter import wiring
 from exporter.commands.arguments import duration_of
@@ -25,8 +24,9 @@ from exporter.model import LIVE_LANE
 from exporter.outcome import Report, Trouble
 from exporter.report import run as report_run
 from exporter.report.console import complain, console
+from exporter.report.console import say as say_line
 from exporter.runner import Runner
-from exporter.telemetry.logs import LogObserver, configure
+from exporter.telemetry.logs import LogObserver, log
 from exporter.turns import Settings
 
 if TYPE_CHECKING:
@@ -104,19 +104,14 @@ def say(options: Options, outcome: Outcome) -> int:
     """Print an outcome, for people or machines; answers the exit status."""
     report, problems = outcome.report, outcome.problems
     if report.error is not None and not options.watched:
-        configure().error("stopped", error=report.error.message, hint=report.error.hint)
+        log().error("stopped", error=report.error.message, hint=report.error.hint)
     if options.json:
         answer = report_run.as_json(report, problems, dry_run=options.dry_run)
         sys.stdout.write(orjson.dumps(answer).decode() + "\n")
+    elif said := report_run.nothing(report, problems, dry_run=options.dry_run, idle=outcome.idle):
+        say_line(said)
     else:
-        report_run.show(
-            console(),
-            report,
-            problems,
-            dry_run=options.dry_run,
-            idle=outcome.idle,
-            requested=outcome.requested,
-        )
+        report_run.show(console(), report, problems, dry_run=options.dry_run, requested=outcome.requested)
         if report.error is not None and options.watched:
             complain(report.error)
     return report_run.exit_status(report, problems)
@@ -192,12 +187,14 @@ def _recorded(app: App, run: Callable[[], Report]) -> Report:
 @contextmanager
 def _observer(options: Options) -> Iterator[Observer]:
     if options.watched:
+        from rich.console import Console
+
         from exporter.telemetry.progress import ProgressObserver
 
         with ProgressObserver(Console(stderr=True)) as observer:
             yield observer
     else:
-        yield LogObserver(configure(), dry_run=options.dry_run)
+        yield LogObserver(log(), dry_run=options.dry_run)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from exporter import wiring
 from exporter.commands.delivery import Outcome, Work, deliver_until, say, stopping, tried
 from exporter.errors import ConfigError
 from exporter.runner import next_due
-from exporter.telemetry.logs import configure
+from exporter.telemetry.logs import log
 
 if TYPE_CHECKING:
     import threading
@@ -109,4 +109,4 @@ class _Rounds:
             soonest.append(TROUBLE)
         self._until_due = min(soonest, default=LONGEST)
         if self._until_due > timedelta(0):
-            configure().info("waiting", until=(now + min(self._until_due, LONGEST)).isoformat())
+            log().info("waiting", until=(now + min(self._until_due, LONGEST)).isoformat())

@@ -2,9 +2,10 @@
 
 ``reading`` goes from a file to settings, with the help of ``mistakes``; ``settings``
 says what there may be, and leaves a destination's settings to its driver. Only ``reading`` touches the
-environment. It must not connect to anything.
+environment, but for one variable of pydantic's, which ``plugins`` sets. It must not connect to anything.
 """
 
+import exporter.config.plugins  # noqa: F401 - it works by being imported, before the models are
 from exporter.config.reading import (
     Config,
     ConfigProblem,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from exporter.formats.secret_forms import mask_json, mask_text, quoted
 from exporter.formats.secret_names import MASK, Kind, is_secret, kind_of
 from exporter.formats.secret_signs import places
 from exporter.formats.selection import text_of
@@ -87,6 +86,8 @@ def masked(fragment: bytes, kind: Kind | None = None) -> bytes:
 
     A text or a number that is one itself becomes `[masked]`; a list or an object keeps its form.
     """
+    from exporter.formats.secret_forms import mask_text, quoted  # most runs meet nothing that looks like one
+
     if fragment[:1] != b'"':
         return _masked_json(fragment, is_all=kind is Kind.PLAIN)
     text = text_of(fragment)
@@ -99,6 +100,8 @@ def masked(fragment: bytes, kind: Kind | None = None) -> bytes:
 
 
 def _masked_json(fragment: bytes, *, is_all: bool) -> bytes:
+    from exporter.formats.secret_forms import mask_json
+
     text = fragment.decode(errors="surrogateescape")
     return mask_json(text, is_all=is_all).encode(errors="surrogateescape")
 
@@ -109,6 +112,8 @@ def _plain(fragment: bytes) -> str:
 
 def masked_bytes(raw: bytes) -> bytes:
     """Bytes in whatever form without the secrets in them that can be told."""
+    from exporter.formats.secret_forms import mask_text
+
     text = raw.decode(errors="surrogateescape")
     changed = mask_text(text)
     return raw if changed == text else changed.encode(errors="surrogateescape")

@@ -9,5 +9,10 @@ class Strict(BaseModel):
     """Nothing unknown, nothing converted, nothing changed afterwards, and no input in error texts."""
 
     model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        defer_build=True,  # most are only ever validated as a part of another, which has it built in
     )

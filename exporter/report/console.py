@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from exporter.errors import ExporterError
     from exporter.outcome import Trouble
 
@@ -17,17 +16,30 @@ WIDTH_OF_A_FILE = 140
 
 def console() -> Console:
     """A console as wide as the terminal, or wide enough for whole object names where there is none."""
+    from rich.console import Console  # which a run with nothing due does without
+
     out = Console(soft_wrap=True, highlight=False)
     return out if out.is_terminal else Console(soft_wrap=True, highlight=False, width=WIDTH_OF_A_FILE)
 
 
 def shown(text: str) -> str:
     """Text from outside, as a terminal may have it: no control characters but line feeds, and no markup."""
-    return escape(
-        "".join(
-            one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text
-        )
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def printable(text: str) -> str:
+    """Text from outside without control characters but line feeds, where nothing is taken for markup."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text
     )
+
+
+def say(line: str) -> None:
+    """One line on standard output, as it is, without the console that takes longer to load than to say it."""
+    if sys.stdout is not None:
+        sys.stdout.write(f"{printable(line)}\n")
 
 
 def complain(error: ExporterError | Trouble) -> None:

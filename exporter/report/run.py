@@ -7,9 +7,6 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.measure import Measurement
-from rich.table import Table
-
 from exporter.outcome import NOT_ALL
 from exporter.report.console import shown
 from exporter.report.counts import number, plural, withheld
@@ -18,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console
+    from rich.table import Table
 
     from exporter.config import ConfigProblem
     from exporter.outcome import ObjectLine, Report, Total
@@ -48,19 +46,27 @@ def exit_status(report: Report, problems: tuple[ConfigProblem, ...]) -> int:
     return report.exit_status or (NOT_ALL if problems else 0)
 
 
+def nothing(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: bool, idle: str = "") -> str:
+    """What there is to say where nothing was to be done; empty if anything was, or went wrong.
+
+    ``idle`` is what to say instead of "Nothing was due.", for somebody who asked for something.
+    """
+    if report.delivered or report.error or report.failing or report.unfinished or problems:
+        return ""
+    return idle or ("Nothing would be delivered." if dry_run else "Nothing was due.")
+
+
 def show(
     console: Console,
     report: Report,
     problems: tuple[ConfigProblem, ...] = (),
     *,
     dry_run: bool,
-    idle: str = "",
     requested: bool = False,
 ) -> None:
     """The outcome as a person reads it: what went where, what did not, and why.
 
-    ``requested``: only the same command goes on with what is left. ``idle`` is what to say instead of
-    "Nothing was due.", for somebody who asked for something.
+    ``requested``: only the same command goes on with what is left. Of ``nothing`` it says nothing.
     """
     if report.delivered:
         console.print(_objects(report) if dry_run else _totals(console, report))
@@ -69,8 +75,6 @@ def show(
         console.print(f"{objects} with {records} {verb}.")
         for name, total in sorted(report.delivered.items())[:SHOWN]:
             _show_withheld(console, name, total)
-    elif not (report.error or report.failing or report.unfinished or problems):
-        console.print(shown(idle) or ("Nothing would be delivered." if dry_run else "Nothing was due."))
     for name, error in sorted(report.failing.items()):
         _say(console, f"[red]Not delivered[/]: {shown(name)}: ", error.message, error.hint)
     for problem in problems:
@@ -115,13 +119,21 @@ def _word(report: Report) -> str:
 
 def _totals(console: Console, report: Report) -> Table:
     """A line for each export; names of objects are left out where they would have to be broken."""
+    from rich.measure import Measurement
+
     table = _totals_table(report, names=any(total.last_object for total in report.delivered.values()))
     fits = Measurement.get(console, console.options, table).maximum <= console.width
     return table if fits else _totals_table(report, names=False)
 
 
+def _empty_table() -> Table:
+    from rich.table import Table  # once there is something to show
+
+    return Table(box=None, pad_edge=False, header_style="bold")
+
+
 def _totals_table(report: Report, *, names: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = _empty_table()
     table.add_column("Export", overflow="fold")
     for heading in (plural(_word(report)).capitalize(), "Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -137,7 +149,7 @@ def _totals_table(report: Report, *, names: bool) -> Table:
 
 
 def _objects(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = _empty_table()
     table.add_column(_word(report).capitalize(), overflow="fold")
     for heading in ("Records", "Late", "Bad", "Bytes"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
 from exporter.report.console import shown
 
 if TYPE_CHECKING:
@@ -23,6 +20,8 @@ NEXT = "\nNext: audit-exporter siem NAME [--export NAME]; `siem: NAME` in an exp
 
 def show_consumers(out: Console, consumers: Mapping[Siem, Consumer]) -> None:
     """What each consumer reads, and from where."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("Name", "Consumer", "From", "Archive", "Body", "Longest record"):
         table.add_column(heading, overflow="fold")
@@ -36,6 +35,8 @@ def show_consumers(out: Console, consumers: Mapping[Siem, Consumer]) -> None:
 
 def show_pack(out: Console, name: str, delivery: Delivery, pack: Pack) -> None:
     """Everything of a pack, each file under a line with its name."""
+    from rich.text import Text
+
     what = "events" if delivery.is_events else f"{delivery.folder}*{delivery.suffix}"
     out.print(f"[bold]{shown(pack.title)}[/bold] for export {shown(delivery.export)}: {shown(what)}")
     out.print(f"It finds records by {shown(pack.finds)}.")

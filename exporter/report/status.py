@@ -9,13 +9,12 @@ import shlex
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from exporter import schedule
 from exporter.ledger.rules import resume_hint
 from exporter.model import LIVE_LANE, LaneKind
 from exporter.report.console import shown
 from exporter.report.counts import number, withheld
+from exporter.report.tables import show_table
 from exporter.runner import has_more
 
 if TYPE_CHECKING:
@@ -171,21 +170,23 @@ def as_json(found: list[Row], last_run: RunRecord | None) -> dict[str, Any]:
 
 def show(console: Console, found: list[Row], last_run: RunRecord | None) -> None:
     """A table of all exports, then what each one that needs attention says."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("Export", "State", "Watermark", "Lag", "Last delivery", "Open plan"):
-        table.add_column(heading, overflow="fold", no_wrap=heading not in ("Export", "State"))
-    for row in found:
-        open_plan = f"{row.sequence:,}" if row.open_plan else "-"
-        watermark = _time(row.watermark) if row.watermark and row.watermark.second else _minute(row.watermark)
-        times = watermark, _span(row.lag_s), _minute(row.delivered_at)
-        table.add_row(shown(row.export), row.state, *times, open_plan)
-    console.print(table)
+    show_table(console, HEADINGS, [_line(row) for row in found], foldable=("Export", "State"))
     for row in found:
         _show_attention(console, row)
         _show_withheld(console, row)
     if last_run is not None and last_run.error:
         console.print(f"\nThe last run, {_time(last_run.started_at)}, stopped: {shown(last_run.error)}")
         _show_what_to_do(console, last_run.hint)
+
+
+HEADINGS = ("Export", "State", "Watermark", "Lag", "Last delivery", "Open plan")
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    open_plan = f"{row.sequence:,}" if row.open_plan else "-"
+    watermark = _time(row.watermark) if row.watermark and row.watermark.second else _minute(row.watermark)
+    times = watermark, _span(row.lag_s), _minute(row.delivered_at)
+    return row.export, row.state, *times, open_plan
 
 
 def _show_attention(console: Console, row: Row) -> None:

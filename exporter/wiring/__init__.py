@@ -5,6 +5,7 @@ A new source, ledger or destination is a function in the module of its kind, and
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from contextlib import ExitStack, closing, contextmanager
@@ -128,7 +129,15 @@ def open_app(path: Path | None, *, dry_run: bool = False) -> Iterator[App]:
         made, wrong = _make_jobs(config, dry_run=dry_run)
         jobs, shared = _with_names_of_their_own(made, ledger)
         problems = (*config.problems, *filter(None, [unread]), *wrong, *shared)
+        _collect_from_now_on()
         yield App(config, source, ledger, Requests(ledger, clock), jobs, problems, unread)
+
+
+def _collect_from_now_on() -> None:
+    """Turn garbage collection on, where `cli` turned it off; what there is now stays, and is not searched."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _with_rows(config: Config, source: Source) -> tuple[Config, ConfigProblem | None]:

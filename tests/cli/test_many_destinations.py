@@ -16,7 +16,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from exporter import pipeline, turns
+from exporter import delivering, turns
 from exporter.archive import suffix
 from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.s3 import proofs
@@ -205,7 +205,7 @@ def test_a_store_that_was_gone_for_a_week_catches_up_in_order(
     acme: Vendor, absent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile the account's other clouds and folders keep their pace; nothing is lost, or double."""
-    monkeypatch.setattr(pipeline, "FIRST_RETRY", timedelta(0))  # each of the runs tries again
+    monkeypatch.setattr(delivering, "FIRST_RETRY", timedelta(0))  # each of the runs tries again
     every_id = [f"{number}" for number in range(1, 1 + len(range(0, DAYS * 24, 5)))]
     with ExitStack() as stack:
         remotes = {name: stack.enter_context(open_()) for name, (open_, _) in REMOTES.items()}

@@ -12,13 +12,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from rich.console import Console
 
 from exporter.destinations.directory import DirectoryStore
@@ -318,11 +317,34 @@ def test_a_run_of_one_account_says_that_another_export_of_it_is_wrong(vendor: Ve
     assert vendor.event_ids() == list("1234")
 
 
-def test_a_library_logs_into_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """A retry that a library reports, under a logger's name of its own, is one more JSON line."""
-    logs.configure()
-    structlog.get_logger("stamina").warning("retry scheduled", retry_num=1)
-    assert json.loads(capsys.readouterr().err)["event"] == "retry scheduled"
+def test_a_log_line_is_one_json_object_whatever_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its values as they were given, with level and time in UTC; of an exception the traceback, too."""
+    with pytest.raises(ValueError, match="line one") as failure:
+        int("line one\nline two \ud83d é")
+    logs.log().error("failed", export="a\nb \ud83d", count=3, what={"x"}, exc_info=failure.value)
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert list(said) == ["export", "count", "what", "event", "level", "time", "exception"]
+    assert (said["export"], said["count"], said["what"]) == ("a\nb \ud83d", 3, "{'x'}")
+    assert (said["event"], said["level"]) == ("failed", "error")
+    assert datetime.fromisoformat(said["time"]).utcoffset() == timedelta(0)
+    assert said["time"].endswith("Z")
+    assert said["exception"].startswith("Traceback (most recent call last):\n")
+    assert "int(" in said["exception"]
+    assert said["exception"].endswith(str(failure.value))
+
+
+def test_a_log_knows_three_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logs.log()
+    log.info("a")
+    log.warning("b")
+    log.error("c")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("a", "info"),
+        ("b", "warning"),
+        ("c", "error"),
+    ]
 
 
 def test_a_log_that_nobody_takes_keeps_no_record_from_its_owner(vendor: Vendor) -> None:

@@ -7,99 +7,109 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.destinations import directory
 from exporter.journal import PlanJournal
+from exporter.ledger.group import SqlGroup
 from exporter.ledger.requests import _abandon_open
-from exporter.ledger.rules import Ledger
-from exporter.ledger.sql import SqlRows
+from exporter.ledger.rules import Rules
 from exporter.model import Outcome, Receipt
-from exporter.pipeline import Delivered, Pipeline
+from exporter.pipeline import Pipeline
+from exporter.steps import result_of
 from exporter.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from exporter.ledger.rules import Standing
     from exporter.model import BadRecord, Batch, Plan
-    from exporter.pipeline import Job, Ready
+    from exporter.steps import Job, Ready, Step
 
 
 def commit_before_put() -> None:
     """The watermark moves first."""
 
-    def deliver(self: Pipeline, ready: Ready, progress: Any, must_end: Any = None) -> Delivered:  # noqa: ANN401, ARG001 - as it comes
-        attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
-        plan = self._ledger.commit(ready.plan, attempt, Outcome.SUCCEEDED)
-        return Delivered(plan, ready.package.content, ready.job.destination.deliver(ready.package, progress))
+    def send(self: Pipeline, ready: Ready, progress: Any, must_end: Any) -> Receipt | None:  # noqa: ANN401, ARG001 - as it comes
+        attempt = self._ledger.attempts(ready.plan.id)[-1]
+        self._ledger.commit(ready.plan, attempt, Outcome.SUCCEEDED)
+        return ready.job.destination.deliver(ready.package, progress)
 
-    Pipeline.deliver = deliver  # type: ignore[method-assign]
+    Pipeline.send = send  # type: ignore[assignment,method-assign]
 
 
 def put_before_attempt() -> None:
     """An attempt is recorded once it has succeeded."""
+    attempt = Pipeline.attempt
+    found: dict[str, Receipt | Exception] = {}
 
-    def deliver(self: Pipeline, ready: Ready, progress: Any, must_end: Any = None) -> Delivered:  # noqa: ANN401, ARG001 - as it comes
-        try:
-            receipt, outcome = ready.job.destination.deliver(ready.package, progress), Outcome.SUCCEEDED
-        except Exception:  # noqa: BLE001 - this is the mutant
-            receipt, outcome = None, Outcome.EXISTS
-        attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
-        if outcome is Outcome.EXISTS:
-            self._ledger.judge(ready.plan, attempt)
-        return Delivered(self._ledger.commit(ready.plan, attempt, outcome), ready.package.content, receipt)
+    def attempt_after(self: Pipeline, group: Sequence[Ready]) -> list[Any]:
+        for ready in group:
+            found[ready.plan.id] = result_of(partial(ready.job.destination.deliver, ready.package, _Deaf()))
+        return attempt(self, group)
 
-    Pipeline.deliver = deliver  # type: ignore[method-assign]
+    def send(self: Pipeline, ready: Ready, progress: Any, must_end: Any) -> Receipt:  # noqa: ANN401, ARG001 - as it comes
+        answer = found[ready.plan.id]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    Pipeline.attempt = attempt_after  # type: ignore[assignment,method-assign]
+    Pipeline.send = send  # type: ignore[assignment,method-assign]
 
 
 def plans_forgotten() -> None:
     """What was planned before is planned anew, with what is visible by now."""
-    begin = Pipeline.begin
+    begin = Pipeline._begun
 
-    def begin_anew(self: Pipeline, job: Job) -> Standing:
-        standing = begin(self, job)
-        if standing.open_plan is None:
-            return standing
-        with self._ledger.writing() as rows:
-            _abandon_open(rows, job.name)
-            export = standing.export
-            rows.update_export(replace(export, sequence=export.sequence - 1))
-            rows.update_lane(replace(standing.live, open_end=None, open_seal=None))
-        return begin(self, job)
+    def begin_anew(self: Pipeline, jobs: Sequence[Job]) -> list[tuple[Job, Standing | Exception]]:
+        for job, standing in begin(self, jobs):
+            if isinstance(standing, Exception) or standing.open_plan is None:
+                continue
+            with self._ledger.writing() as rows:
+                _abandon_open(rows, job.name)
+                export = standing.export
+                rows.update_export(replace(export, sequence=export.sequence - 1))
+                rows.update_lane(replace(standing.live, open_end=None, open_seal=None))
+        return begin(self, jobs)
 
-    Pipeline.begin = begin_anew  # type: ignore[method-assign]
+    Pipeline._begun = begin_anew  # type: ignore[method-assign]
 
 
 def sealed_again() -> None:
     """An open plan is rendered with what is visible by now."""
-    render_again = Pipeline._render_again
+    again = Pipeline._again
 
-    def render_fresh(self: Pipeline, job: Job, plan: Plan) -> Ready:
+    def render_fresh(self: Pipeline, job: Job, plan: Plan) -> Step:
         fresh = replace(plan.range, seal=self._source.seal(), last=None)
-        return replace(render_again(self, job, replace(plan, range=fresh)), plan=plan)
+        return replace(again(self, job, replace(plan, range=fresh)), of=plan)
 
-    Pipeline._render_again = render_fresh  # type: ignore[method-assign]
+    Pipeline._again = render_fresh  # type: ignore[method-assign]
 
 
 def two_transactions() -> None:
     """That an object was delivered is on record before the watermark has moved."""
-    update_plan = SqlRows.update_plan
+    flush = SqlGroup.flush
 
-    def update_and_commit(self: SqlRows, plan: Plan) -> None:
-        update_plan(self, plan)
-        self._connection.exec_driver_sql("COMMIT")
-        self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def flush_twice(self: SqlGroup) -> None:
+        lanes, self._changes.lanes = self._changes.lanes, {}
+        delivered = bool(self._changes.plans)
+        flush(self)
+        if delivered:
+            self._connection.exec_driver_sql("COMMIT")
+            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+        self._changes.lanes = lanes
+        flush(self)
 
-    SqlRows.update_plan = update_and_commit  # type: ignore[method-assign]
+    SqlGroup.flush = flush_twice  # type: ignore[method-assign]
 
 
 def published_unfinished() -> None:
     """A file has its name before it has its content."""
 
     def put(self: directory.DirectoryStore, package: Any, progress: Callable[[int], None]) -> Any:  # noqa: ANN401
-        target = self._target(package.name)
+        target = self._root / package.name
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
             os.fsync(file.fileno())
@@ -113,7 +123,7 @@ def published_unfinished() -> None:
 def files_replaced() -> None:
     """A file may take the place of another."""
 
-    def link(temporary: Path, target: Path) -> bool:
+    def link(temporary: str, target: str) -> bool:
         os.replace(temporary, target)  # noqa: PTH105
         return True
 
@@ -127,7 +137,7 @@ def never_swept() -> None:
 
 def conflicts_ignored() -> None:
     """Whoever commits second does so all the same."""
-    Ledger._still_open = lambda self, rows, plan: plan  # type: ignore[method-assign] # noqa: ARG005
+    Rules._still_open = lambda self, rows, plan: plan  # type: ignore[method-assign] # noqa: ARG005
 
 
 def told_before_it_is_sent() -> None:
@@ -140,7 +150,7 @@ def told_before_it_is_sent() -> None:
         journal.close()
         return ready.job.destination.deliver(ready.package, _Deaf())
 
-    Pipeline._send = send  # type: ignore[method-assign]
+    Pipeline.send = send  # type: ignore[assignment,method-assign]
 
 
 class _Deaf:
@@ -162,12 +172,12 @@ class _Deaf:
 
 def progress_forgotten() -> None:
     """A delivery begins again from its window's start."""
-    render_again = Pipeline._render_again
+    again = Pipeline._again
 
-    def render_all(self: Pipeline, job: Job, plan: Plan) -> Ready:
-        return replace(render_again(self, job, replace(plan, reached=None)), plan=plan)
+    def render_all(self: Pipeline, job: Job, plan: Plan) -> Step:
+        return replace(again(self, job, replace(plan, reached=None)), of=plan)
 
-    Pipeline._render_again = render_all  # type: ignore[method-assign]
+    Pipeline._again = render_all  # type: ignore[method-assign]
 
 
 MUTANTS: Final[Mapping[str, Callable[[], None]]] = {

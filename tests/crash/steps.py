@@ -1,6 +1,6 @@
 """The steps of a process that it can die at: what it asks of the system, the ledger and the store.
 
-A step is a kind, such as "Pipeline.deliver/Ledger.commit: before COMMIT", and how often that kind came
+A step is a kind, such as "Pipeline.settle/Ledger.together: before COMMIT", and how often that kind came
 before: threads may take turns as they like, and still every step has the same name in every run.
 It must not change what the process does, other than by ending it.
 """
@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -26,12 +27,12 @@ from exporter.destinations.gcs.resumable import Chunks
 from exporter.destinations.gcs.store import GcsStore
 from exporter.destinations.s3.store import S3Store
 from exporter.ledger.requests import Requests
-from exporter.ledger.rules import Ledger
+from exporter.ledger.rules import Ledger, Rules
 from exporter.pipeline import Pipeline
 from exporter.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Step = tuple[str, int]
@@ -40,11 +41,9 @@ Step = tuple[str, int]
 LAST: Step = ("the end", 1)
 
 METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
-    (Pipeline, ("prepare", "deliver")),
-    (
-        Ledger,
-        ("begin", "plan", "attempt", "answer", "reach", "judge", "commit", "advance", "record_run"),
-    ),
+    (Pipeline, ("prepare", "attempt", "send", "settle")),
+    (Rules, ("begin", "plan", "attempt", "answer", "reach", "judge", "commit", "advance")),
+    (Ledger, ("record_run",)),
     (Requests, ("backfill", "replay", "resume", "resent")),
     (DirectoryStore, ("put",)),
     (S3Store, ("put", "_begin", "_upload_part", "_complete")),
@@ -74,6 +73,7 @@ class Steps:
         for owner, names in METHODS:
             for name in names:
                 setattr(owner, name, self._within(f"{owner.__name__}.{name}", getattr(owner, name)))
+        Ledger.together = self._within_context("Ledger.together", Ledger.together)  # type: ignore[method-assign]
         for name in SYSTEM_CALLS:
             setattr(os, name, self._around(f"os.{name}", getattr(os, name)))
         answered = http.client.HTTPConnection.getresponse
@@ -116,6 +116,21 @@ class Steps:
                 result = call(*args, **kwargs)
                 self.take("ends")
                 return result
+            finally:
+                self._where().pop()
+
+        return stepping
+
+    def _within_context(self, name: str, context: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(context)
+        @contextmanager
+        def stepping(*args: object) -> Iterator[object]:
+            self._where().append(name)
+            try:
+                self.take("begins")
+                with context(*args) as value:
+                    yield value
+                self.take("ends")
             finally:
                 self._where().pop()
 

@@ -10,18 +10,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 from unittest import mock
 
-from exporter import keys, pipeline
+from exporter import delivering, keys, pipeline
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.memory_events import MemoryEvents
-from exporter.errors import Conflict, DeliveryError
 from exporter.journal import PlanJournal
 from exporter.ledger import events as ledger_events
 from exporter.ledger import history, requests
 from exporter.ledger.memory import MemoryRows
 from exporter.ledger.requests import Requests
-from exporter.ledger.rules import Ledger
+from exporter.ledger.rules import Rules
 from exporter.model import Outcome, Stamp
-from exporter.pipeline import Delivered, Pipeline
+from exporter.pipeline import Pipeline
 from exporter.sources.memory import MemorySource
 
 if TYPE_CHECKING:
@@ -43,19 +42,17 @@ if TYPE_CHECKING:
         Lane,
         Package,
         Plan,
-        Range,
         Receipt,
-        Rendering,
         Seal,
         Window,
     )
-    from exporter.pipeline import Job, Moved, Ready, _Step
     from exporter.rendering import Rendered
+    from exporter.steps import Job, Next, Ready, Step
 
     Mutant: TypeAlias = Callable[[], AbstractContextManager[object]]
-    Next: TypeAlias = Callable[[Pipeline, Job, Export, Lane, datetime], _Step | None]
-    Again: TypeAlias = Callable[[Pipeline, Job, Plan], Ready]
-    Unchanged: TypeAlias = Callable[[Ledger, MemoryRows, Export, str], tuple[Export, Lane]]
+    Follow: TypeAlias = Callable[[Pipeline, Job, Export, Lane, datetime], Next | None]
+    Again: TypeAlias = Callable[[Pipeline, Job, Plan], Step]
+    Unchanged: TypeAlias = Callable[[Rules, MemoryRows, Export, str], tuple[Export, Lane]]
     Resume: TypeAlias = Callable[[Requests, str], Plan | None]
 
 P = ParamSpec("P")
@@ -75,12 +72,12 @@ def _instead(owner: object, name: str, other: Callable[..., T]) -> Mutant:
 
 
 def _no_version(
-    real: Unchanged, ledger: Ledger, rows: MemoryRows, before: Export, lane: str
+    real: Unchanged, ledger: Rules, rows: MemoryRows, before: Export, lane: str
 ) -> tuple[Export, Lane]:
     return real(ledger, rows, rows.export(before.name) or before, lane)
 
 
-def _closed_or_not(_: object, ledger: Ledger, rows: MemoryRows, plan: Plan) -> Plan:
+def _closed_or_not(_: object, ledger: Rules, rows: MemoryRows, plan: Plan) -> Plan:
     del ledger
     return rows.plan(plan.id) or plan
 
@@ -100,41 +97,33 @@ def _resume_leaves_a_gap(real: Resume, asked: Requests, name: str) -> Plan | Non
     return again
 
 
-def _commit_first(
-    _: object,
-    self: Pipeline,
-    ready: Ready,
-    progress: Any,  # noqa: ANN401 - as it comes
-) -> Delivered | None:
-    try:
-        attempt = self._ledger.attempt(ready.plan, ready.package.content, ready.job.destination.store)
-        plan = self._ledger.commit(ready.plan, attempt, Outcome.SUCCEEDED)
-        ready.job.destination.deliver(ready.package, progress)
-    except (Conflict, DeliveryError):
-        return None
-    return Delivered(plan, ready.package.content, None)
+def _commit_first(_: object, self: Pipeline, ready: Ready, progress: Any, must_end: object) -> Receipt | None:  # noqa: ANN401 - as it comes
+    del must_end
+    attempt = self._ledger.attempts(ready.plan.id)[-1]
+    self._ledger.commit(ready.plan, attempt, Outcome.SUCCEEDED)
+    return ready.job.destination.deliver(ready.package, progress)
 
 
 def _attempt_off_record(
-    real: Callable[[Ledger, Plan, Content, str], Attempt],
-    ledger: Ledger,
+    real: Callable[[Rules, Plan, Content, str], Attempt],
+    rules: Rules,
     plan: Plan,
     content: Content,
     store: str,
 ) -> Attempt:
     """As if it were only written down together with its answer."""
-    attempt = real(ledger, plan, content, store)
-    with ledger.writing() as rows:
+    attempt = real(rules, plan, content, store)
+    with rules.writing(plan.export) as rows:
         rows.update_attempt(replace(attempt, outcome=Outcome.NOT_SENT))
     return attempt
 
 
 def _always_ours(
-    real: Callable[[Ledger, Plan, Attempt], bool], ledger: Ledger, plan: Plan, attempt: Attempt
+    real: Callable[[Rules, Plan, Attempt], bool], rules: Rules, plan: Plan, attempt: Attempt
 ) -> bool:
-    if not real(ledger, plan, attempt):
-        with ledger.writing() as rows:
-            rows.update_export(replace(ledger._export(rows, plan.export), stopped=""))
+    if not real(rules, plan, attempt):
+        with rules.writing(plan.export) as rows:
+            rows.update_export(replace(rules._export(rows, plan.export), stopped=""))
     return True
 
 
@@ -143,92 +132,80 @@ def _every_part_is_final(real: Callable[[Lane, Plan], Lane], lane: Lane, plan: P
 
 
 def _last_key_open(
-    real: Callable[[Ledger, Export, Draft, Iterable[BadRecord]], Plan],
-    ledger: Ledger,
+    real: Callable[[Rules, Export, Draft, Iterable[BadRecord]], Plan],
+    rules: Rules,
     before: Export,
     draft: Draft,
     bad: Iterable[BadRecord],
 ) -> Plan:
-    return real(ledger, before, replace(draft, range=replace(draft.range, last=None)), bad)
+    return real(rules, before, replace(draft, range=replace(draft.range, last=None)), bad)
 
 
 # --- what recovery renders ---------------------------------------------------------------------------
 
 
-def _seal_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
-    ready = real(self, job, replace(plan, range=replace(plan.range, seal=self._source.seal())))
-    return replace(ready, plan=plan)
+def _seal_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Step:
+    return replace(
+        real(self, job, replace(plan, range=replace(plan.range, seal=self._source.seal()))), of=plan
+    )
 
 
-def _settings_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
-    return replace(real(self, job, replace(plan, rendering=job.rendering)), plan=plan)
+def _settings_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Step:
+    return replace(real(self, job, replace(plan, rendering=job.rendering)), of=plan)
 
 
-def _limit_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
-    render = self._render
-
-    def limited(range_: Range, rendering: Rendering, _: None, *rest: Any) -> Rendered:  # noqa: ANN401 - as it comes
-        return render(range_, rendering, job.part_limit_bytes, *rest)
-
-    with mock.patch.object(self, "_render", limited):
-        return real(self, job, plan)
+def _limit_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Step:
+    return replace(real(self, job, plan), limit_bytes=job.part_limit_bytes)
 
 
 # --- what comes next ---------------------------------------------------------------------------------
 
 
 def _no_open_seal(
-    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
-) -> _Step | None:
+    real: Follow, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> Next | None:
     return real(self, job, export, replace(lane, open_seal=None), now)
 
 
 def _no_names_from(
-    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
-) -> _Step | None:
+    real: Follow, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> Next | None:
     return real(self, job, replace(export, names_from=None), lane, now)
 
 
 def _end_by_schedule(
-    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
-) -> _Step | None:
+    real: Follow, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> Next | None:
     end = lane.open_end and self._window_end(job, lane)
     return real(self, job, export, replace(lane, open_end=end), now)
 
 
 def _too_early(
-    real: Next, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
-) -> _Step | None:
+    real: Follow, self: Pipeline, job: Job, export: Export, lane: Lane, now: datetime
+) -> Next | None:
     return real(self, replace(job, grace=-job.every), export, lane, now)
 
 
-def _from_the_start(real: Callable[P, _Step | None], *args: P.args, **named: P.kwargs) -> _Step | None:
+def _from_the_start(real: Callable[P, Next | None], *args: P.args, **named: P.kwargs) -> Next | None:
     step = real(*args, **named)
     return step and replace(step, range=replace(step.range, after=None))
 
 
-def _not_first(real: Callable[P, _Step | None], *args: P.args, **named: P.kwargs) -> _Step | None:
+def _not_first(real: Callable[P, Next | None], *args: P.args, **named: P.kwargs) -> Next | None:
     step = real(*args, **named)
     return step and replace(step, range=replace(step.range, first=False))
 
 
-def _no_late(real: Callable[P, _Step | None], *args: P.args, **named: P.kwargs) -> _Step | None:
+def _no_late(real: Callable[P, Next | None], *args: P.args, **named: P.kwargs) -> Next | None:
     step = real(*args, **named)
     if step is None or step.range.previous is None:
         return step
     return replace(step, range=replace(step.range, previous=step.range.seal))
 
 
-def _pass_with_new_seal(
-    real: Callable[[Pipeline, Job, Export, Lane, Range, datetime], Moved],
-    self: Pipeline,
-    job: Job,
-    export: Export,
-    lane: Lane,
-    empty: Range,
-    now: datetime,
-) -> Moved:
-    return real(self, job, export, lane, replace(empty, seal=self._source.seal()), now)
+def _pass_with_new_seal(real: Callable[..., object], self: Pipeline, step: Step, *rest: object) -> object:
+    newer = replace(step.range, seal=self._source.seal())
+    return real(self, replace(step, range=newer), *rest)
 
 
 def _always_quiet(
@@ -303,8 +280,8 @@ def _refused_forgotten(real: Callable[..., None], *arguments: object) -> None:
     real(*others, [])
 
 
-def _all_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Ready:
-    return replace(real(self, job, replace(plan, reached=None)), plan=plan)
+def _all_again(real: Again, self: Pipeline, job: Job, plan: Plan) -> Step:
+    return replace(real(self, job, replace(plan, reached=None)), of=plan)
 
 
 def _ended_at_its_end(real: Callable[[Plan, datetime], Plan], plan: Plan, now: datetime) -> Plan:
@@ -319,7 +296,7 @@ def _lane_stays(real: Callable[[Rows, Export, Plan], None], rows: Rows, export: 
 
 
 def _as_it_was_read(
-    real: Callable[[Ledger, MemoryRows, Plan], Plan], ledger: Ledger, rows: MemoryRows, plan: Plan
+    real: Callable[[Rules, MemoryRows, Plan], Plan], ledger: Rules, rows: MemoryRows, plan: Plan
 ) -> Plan:
     real(ledger, rows, plan)
     return plan
@@ -345,21 +322,21 @@ def _unflagged(real: Callable[[Plan, Rendered], Package], plan: Plan, rendered: 
 
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
-    "versions are not compared": _instead(Ledger, "_unchanged", _no_version),
-    "a plan is attempted and committed though it is closed": _instead(Ledger, "_still_open", _closed_or_not),
-    "whatever exists is ours": _instead(Ledger, "judge", _always_ours),
+    "versions are not compared": _instead(Rules, "_unchanged", _no_version),
+    "a plan is attempted and committed though it is closed": _instead(Rules, "_still_open", _closed_or_not),
+    "whatever exists is ours": _instead(Rules, "judge", _always_ours),
     "whatever exists is foreign": _may_have_landed(),
     "an unknown outcome has not landed": _may_have_landed(Outcome.PENDING, Outcome.SUCCEEDED),
     "an unanswered attempt has not landed": _may_have_landed(Outcome.UNKNOWN, Outcome.SUCCEEDED),
-    "an unknown outcome is a refusal": _instead(pipeline, "_outcome_of", lambda *_: Outcome.REFUSED),
-    "attempts are not on record while they run": _instead(Ledger, "attempt", _attempt_off_record),
-    "the commit comes before the upload": _instead(Pipeline, "deliver", _commit_first),
+    "an unknown outcome is a refusal": _instead(delivering, "_outcome_of", lambda *_: Outcome.REFUSED),
+    "attempts are not on record while they run": _instead(Rules, "attempt", _attempt_off_record),
+    "the commit comes before the upload": _instead(Pipeline, "send", _commit_first),
     "every part closes its window": _instead(history, "lane_after", _every_part_is_final),
-    "a plan does not fix its last key": _instead(Ledger, "plan", _last_key_open),
+    "a plan does not fix its last key": _instead(Rules, "plan", _last_key_open),
     "the quarantine stays empty": _instead(MemoryRows, "insert_bad_records", lambda *_: None),
-    "recovery takes a new seal": _instead(Pipeline, "_render_again", _seal_again),
-    "recovery takes the present settings": _instead(Pipeline, "_render_again", _settings_again),
-    "recovery takes the present part limit": _instead(Pipeline, "_render_again", _limit_again),
+    "recovery takes a new seal": _instead(Pipeline, "_again", _seal_again),
+    "recovery takes the present settings": _instead(Pipeline, "_again", _settings_again),
+    "recovery takes the present part limit": _instead(Pipeline, "_again", _limit_again),
     "the open window ends by the schedule": _instead(Pipeline, "_next", _end_by_schedule),
     "every part has a seal of its own": _instead(Pipeline, "_next", _no_open_seal),
     "every part starts at the window's start": _instead(Pipeline, "_next", _from_the_start),
@@ -385,9 +362,9 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "progress comes before the answer": _instead(MemoryEvents, "deliver", _told_first),
     "a batch of which the beginning is in counts as in": _instead(PlanJournal, "partly", _all_of_it),
     "progress is not compared": _instead(ledger_events, "reach", _not_compared),
-    "progress of another process is overwritten": _instead(Ledger, "_still_open", _as_it_was_read),
+    "progress of another process is overwritten": _instead(Rules, "_still_open", _as_it_was_read),
     "refused events are forgotten": _instead(ledger_events, "reach", _refused_forgotten),
-    "events are all sent again after a failure": _instead(Pipeline, "_render_again", _all_again),
+    "events are all sent again after a failure": _instead(Pipeline, "_again", _all_again),
     "repeats are not flagged": _instead(pipeline, "package_of", _unflagged),
     "a restored ledger goes on with its names": _instead(requests, "restored", _restored_with_old_names),
     "a restored ledger keeps its id": _instead(MemoryRows, "set_ledger_id", lambda *_: None),

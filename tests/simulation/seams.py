@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from exporter.destinations.memory_events import MemoryEvents
@@ -39,6 +39,15 @@ class SteppedStorage:
         """A transaction."""
         self._step("ledger write")
         with self._storage.writing(export) as rows:
+            yield rows
+        self._changed()
+        self._step("ledger written")
+
+    @contextmanager
+    def together(self, exports: Collection[str]) -> Iterator[MemoryRows]:
+        """A transaction for several exports."""
+        self._step("ledger write")
+        with self._storage.together(exports) as rows:
             yield rows
         self._changed()
         self._step("ledger written")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
@@ -22,8 +24,9 @@ from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger
 from exporter.model import LIVE_LANE, Rendering, flat_mapping
-from exporter.pipeline import Held, Job, Pipeline, Ready
+from exporter.pipeline import Held, Job, Moved, Pipeline, Ready, Unreached
 from exporter.sources.memory import MemorySource
+from exporter.steps import result_of
 from tests.simulation.application import MAX_RECORD_BYTES, Application
 from tests.simulation.event_promises import is_poison
 from tests.simulation.events import EVERY, LIMITS, ZONES, Events
@@ -35,6 +38,8 @@ from tests.simulation.violation import Violation
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from exporter.delivering import Sent
+    from exporter.steps import Prepared
     from exporter.workspace import Workspace
 
 MAPPED: Final = flat_mapping(
@@ -79,6 +84,8 @@ EVENTS: Final = "-events"
 """What the names of exports of events end in."""
 BATCH_BYTES: Final = (1, 60, 150, 1000)
 MANY: Final = 300
+SETTLED: Final = 0.5
+"""How often a delivery is settled before the next one of its group is sent."""
 
 
 class World:
@@ -245,13 +252,21 @@ class World:
         try:
             ledger, pipeline = self._pipeline()
             now = pipeline.now()
+            lanes: dict[str, list[Job]] = {}
             for job in jobs:
                 for lane in self._lanes(ledger, job):
-                    for _ in range(self.rng.randint(1, 4)):
-                        if not self._take_turn(pipeline, job, now, lane):
-                            break
+                    lanes.setdefault(lane, []).append(job)
         except ExporterError as error:
             self._expect(error)
+            return
+        for lane, waiting in lanes.items():
+            going = waiting
+            for _ in range(self.rng.randint(1, 4)):
+                cut = self.rng.randint(0, len(going))
+                going = [
+                    *self._take_turns(pipeline, going[:cut], now, lane),
+                    *self._take_turns(pipeline, going[cut:], now, lane),
+                ]
 
     def _lanes(self, ledger: Ledger, job: Job) -> list[str]:
         standing = ledger.standing(job.name)
@@ -259,23 +274,54 @@ class World:
             return [LIVE_LANE]
         return [lane.id for lane in standing.lanes if not lane.done]
 
-    def _take_turn(self, pipeline: Pipeline, job: Job, now: datetime, lane: str) -> bool:
-        """Prepare and deliver once, as the runner does; False when this export is done or held."""
+    def _take_turns(self, pipeline: Pipeline, jobs: list[Job], now: datetime, lane: str) -> list[Job]:
+        """Prepare and deliver a group once, as the runner does; those that are neither done nor held."""
+        if not jobs:
+            return []
+        told: list[tuple[Job, Prepared]] = []
+        room = self.rng.choice((inf, inf, 0)) if len(jobs) > 1 else inf
         try:
-            step = pipeline.prepare(job, now, lane)
-            if not isinstance(step, Ready):
-                return step is not None
-            try:
-                answer = pipeline.deliver(step, _unwatched, self._must_end)
-            finally:
-                step.discard()
-        except ExporterError as error:
-            self._expect(error)
-            return False
-        if isinstance(answer, Held):
-            self.note(f"    held: {answer.error.message}")
-            return False
-        return True
+            pipeline.prepare(jobs, now, told.extend, lane, room)
+            if sorted(job.name for job, _ in told) != sorted(job.name for job in jobs):
+                raise Violation(f"of {jobs} were answered: {told}")
+            self.promises.reached["a group of several"] += len(jobs) > 1
+            going = [job for job, answer in told if isinstance(answer, Moved | Unreached)]
+            for _, answer in told:
+                if isinstance(answer, Exception):
+                    self._expect(answer)
+            return [*going, *self._deliver(pipeline, [one for _, one in told if isinstance(one, Ready)])]
+        finally:
+            for _, answer in told:
+                if isinstance(answer, Ready):
+                    answer.discard()
+
+    def _deliver(self, pipeline: Pipeline, group: list[Ready]) -> list[Job]:
+        """Upload these in any order, and settle some of them together."""
+        going: list[Job] = []
+        sent: list[Sent] = []
+        for ready, attempt in zip(group, pipeline.attempt(group), strict=True):
+            if isinstance(attempt, Exception):
+                self._expect(attempt)
+                if isinstance(attempt, Conflict):
+                    going.append(ready.job)
+            else:
+                send = partial(pipeline.send, ready, _unwatched, self._must_end)
+                sent.append((ready, attempt, result_of(send)))
+            if sent and (ready is group[-1] or self.rng.random() < SETTLED):
+                going += self._settle(pipeline, sent)
+                sent = []
+        return going
+
+    def _settle(self, pipeline: Pipeline, sent: list[Sent]) -> list[Job]:
+        going = []
+        for (ready, _, _), answer in zip(sent, pipeline.settle(sent), strict=True):
+            if isinstance(answer, Held):
+                self.note(f"    held: {answer.error.message}")
+            elif isinstance(answer, Exception):
+                self._expect(answer)
+            else:
+                going.append(ready.job)
+        return going
 
     def _must_end(self) -> bool:
         """Whether this run's time is up, now and then."""
@@ -283,7 +329,7 @@ class World:
         self.promises.reached["a delivery that had to end"] += must_end
         return must_end
 
-    def _expect(self, error: ExporterError) -> None:
+    def _expect(self, error: Exception) -> None:
         """Only errors that have a reason in this world; an alarm's reason is a promise of its own."""
         excuses = self.promises.excuses
         expected = (
@@ -293,7 +339,7 @@ class World:
         )
         if not expected:
             raise error
-        self.note(f"    {type(error).__name__}: {error.message}")
+        self.note(f"    {type(error).__name__}: {error}")
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -316,7 +362,7 @@ class World:
         for job in self.jobs.values():
             for lane in self._lanes(ledger, job):
                 for _ in range(MANY):
-                    if not self._take_turn(pipeline, job, self.now, lane):
+                    if not self._take_turns(pipeline, [job], self.now, lane):
                         break
                 else:
                     raise Violation(f"{job.name}/{lane} does not come to an end")

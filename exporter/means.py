@@ -1,0 +1,72 @@
+"""What a run works with, how much at a time, and who is told while it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import threading
+    from datetime import timedelta
+
+    from exporter.errors import ExporterError
+    from exporter.interfaces import Clock
+    from exporter.ledger.rules import Ledger
+    from exporter.pipeline import Pipeline
+    from exporter.steps import Delivered, Job
+
+
+class Observer(Protocol):
+    """Told what happens while it happens, from the runner's own thread but for `sent`."""
+
+    def skipped(self, export: str, error: str, hint: str) -> None:
+        """This export is left out, because its configuration is wrong."""
+        ...
+
+    def started(self, due: int) -> None:
+        """So many exports have something to do."""
+        ...
+
+    def sent(self, job: Job, size_bytes: int) -> None:
+        """More bytes of an upload are on their way; called from an uploading thread."""
+        ...
+
+    def delivered(self, job: Job, delivered: Delivered) -> None:
+        """One more object is in its store."""
+        ...
+
+    def failed(self, job: Job, error: ExporterError) -> None:
+        """This export does not get on for now."""
+        ...
+
+    def finished(self, job: Job) -> None:
+        """This export has nothing more to do in this run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much at a time, and for how long. ``budget`` ends the starting of new work.
+
+    ``uploads`` bounds the archives in the workspace as well, and so does ``workspace_bytes``, checked
+    before each rendering; uploads that are slow may take up as much again.
+    """
+
+    workers: int
+    uploads: int = 128
+    budget: timedelta | None = None
+    insist: bool = False  # try blocked exports now: a person asked for them by name
+    list_objects: bool = False  # keep a line for each object, for somebody who wants to see them all
+    workspace_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run works with. ``stop`` ends the starting of new work, as SIGTERM asks."""
+
+    pipeline: Pipeline
+    ledger: Ledger
+    observer: Observer
+    clock: Clock
+    settings: Settings
+    stop: threading.Event

@@ -1,0 +1,216 @@
+"""From the steps of some exports to their archives: as few readings of the source as can be.
+
+Each range is rendered on its own while the blocks come by. What goes wrong with one is told of that one,
+and the next goes on. It must not know the ledger.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import stamina
+
+from exporter.errors import SourceBusy, SourceChanged, SourceError
+from exporter.model import Occasion
+from exporter.packages import member_of
+from exporter.rendering import Renderer
+from exporter.steps import result_of, without_values
+from exporter.workspace import discard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from exporter.interfaces import Block, Format, FormatCompiler, Source
+    from exporter.rendering import Rendered
+    from exporter.steps import Step
+    from exporter.workspace import Workspace
+
+    Done: TypeAlias = Callable[[Step, "Archive | Exception"], None]
+    Late: TypeAlias = Callable[[Sequence[Step]], None]
+
+READINGS: Final = 3
+FIRST_PAUSE_S: Final = 0.5
+
+LONG_S: Final = 1.0
+LONG_RECORDS: Final = 16_000
+"""A reading that took so long, or a range with so many records, keeps nobody of its group waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What was rendered for a step, in a folder of its own."""
+
+    rendered: Rendered
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    step: Step
+    form: Format
+
+
+@dataclass(slots=True)
+class _Blocks:
+    """The blocks of one reading, as they come; ``broken``: the source raised an error and answers no more."""
+
+    found: Generator[tuple[int, Block]]
+    large: Callable[[], None]
+    began: float = field(default_factory=time.monotonic)
+    following: tuple[int, Block] | None = None
+    broken: bool = False
+
+    def advance(self) -> None:
+        """On to the next block; to none at the end, and where the source raises."""
+        self.following = None
+        try:
+            self.following = next(self.found, None)
+        except BaseException:
+            self.broken = True
+            raise
+
+    def of_one_range(self) -> Iterator[Block]:
+        """Those of the range that follows; ``large`` is told when they are many, or have taken long."""
+        records, index = 0, None if self.following is None else self.following[0]
+        while self.following is not None and self.following[0] == index:
+            block = self.following[1]
+            records += len(block)
+            if records > LONG_RECORDS or time.monotonic() - self.began > LONG_S:
+                self.large()
+            yield block
+            self.advance()
+
+
+class Readings:
+    """Renders steps, each into a folder of the workspace; safe to use from several threads at once."""
+
+    def __init__(self, source: Source, workspace: Workspace, compile_format: FormatCompiler) -> None:
+        self._source = source
+        self._workspace = workspace
+        self._compile = compile_format
+
+    def render(self, steps: Sequence[Step], done: Done, late: Late, room_bytes: float) -> None:
+        """Tell ``done`` of each step what came of it, or ``late`` of those whose turn does not come.
+
+        They are late when something before them is large, and it is told while that is still rendered: what
+        was done until then can go on. It may be told of nobody. Neither of the two may raise. No archive is
+        begun when those before it take up ``room_bytes``; the first one always is.
+        """
+        columns = frozenset(self._source.columns()) if any(step.is_planned for step in steps) else None
+        tasks = []
+        for step in steps:
+            form = result_of(partial(self._form, step, columns))
+            if isinstance(form, Exception):
+                done(step, form)
+            else:
+                tasks.append(_Task(step, form))
+        _Pass(self._source, self._workspace, tasks, (done, late), room_bytes).run()
+
+    def _form(self, step: Step, columns: frozenset[str] | None) -> Format:
+        job, rendering = step.job, step.rendering
+        key = job.key() if job.key is not None and rendering.key_id else None
+        # Null for a column that the source has lost: a plan that may have landed stays.
+        there = columns if step.is_planned else None
+        return self._compile(rendering, Occasion(step.sequence, step.range.window.end, there, key))
+
+
+class _Pass:
+    """One group's way through the source."""
+
+    def __init__(
+        self,
+        source: Source,
+        workspace: Workspace,
+        tasks: Sequence[_Task],
+        told: tuple[Done, Late],
+        room_bytes: float,
+    ) -> None:
+        self._source = source
+        self._workspace = workspace
+        self._left = {task.step.job.name: task for task in tasks}
+        self._done, self._late = told
+        self._room_bytes = room_bytes
+        self._alone = False
+
+    def run(self) -> None:
+        """Until nobody is left."""
+        while self._left:
+            alone = self._alone
+            try:
+                self._read_on()
+            except Exception as error:  # noqa: BLE001 - whosever it is, it is told
+                self._broken(error, alone=alone)
+
+    def _read_on(self) -> None:
+        """One reading of those that are left; another one if the source is lost, as ranges read the same."""
+        for attempt in stamina.retry_context(on=SourceBusy, attempts=READINGS, wait_initial=FIRST_PAUSE_S):
+            with attempt:
+                if self._left:
+                    self._read()
+
+    def _broken(self, error: Exception, *, alone: bool) -> None:
+        """The source does not answer: to anybody, or to the one that was asked for, or one of several."""
+        everybody = isinstance(error, SourceError) and not isinstance(error, SourceChanged)
+        if everybody or alone or len(self._left) == 1:
+            first = next(iter(self._left))
+            self._done(self._left.pop(first).step, without_values(error))
+            if everybody:
+                self._part()
+        else:
+            self._alone = True  # whose it is shows when they are read one by one
+
+    def _read(self) -> None:
+        """One reading, of all with the columns of the first, as far as each is read to its end."""
+        first, *others = self._left.values()
+        columns = first.form.columns
+        asked = [first, *(one for one in others if not self._alone and one.form.columns == columns)]
+        # Closed here and not when garbage is collected: until then it holds a transaction of the source.
+        with closing(self._source.read([one.step.range for one in asked], columns)) as found:
+            blocks = _Blocks(found, self._part)
+            blocks.advance()
+            while blocks.following is not None:
+                task = asked[blocks.following[0]]
+                if not (task.step.job.name in self._left and self._render(task, blocks)):
+                    return  # the others, if anybody is left, begin a reading of their own
+            for task in asked:
+                if task.step.job.name in self._left:
+                    self._render(task, blocks)
+
+    def _render(self, task: _Task, blocks: _Blocks) -> bool:
+        """The archive of the range whose blocks follow; whether it was read to its end."""
+        name = task.step.job.name
+        del self._left[name]
+        try:
+            archive = self._archive(task, blocks.of_one_range())
+        except Exception as error:
+            if blocks.broken:
+                self._left = {name: task, **self._left}
+                self._late(())  # nobody waits for another reading
+                raise
+            self._done(task.step, without_values(error))
+            return False
+        self._done(task.step, archive)
+        self._room_bytes -= archive.rendered.content.archive_bytes
+        if self._room_bytes <= 0:
+            self._part()
+        return archive.rendered.final
+
+    def _archive(self, task: _Task, blocks: Iterable[Block]) -> Archive:
+        step, folder = task.step, self._workspace.folder()
+        try:
+            renderer = Renderer(task.form, step.rendering, step.range.account, step.limit_bytes)
+            rendered = renderer.render(blocks, folder, member_of(step.name, step.rendering))
+        except BaseException:
+            discard(folder)
+            raise
+        return Archive(rendered, folder)
+
+    def _part(self) -> None:
+        """Let go of all that are not begun."""
+        left, self._left = self._left, {}
+        self._late([task.step for task in left.values()])

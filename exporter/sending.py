@@ -1,0 +1,193 @@
+"""Attempts, uploads and answers of many exports, side by side; whatever the ledger is to know, together.
+
+One thread does it all as long as nothing takes long, because to hand an object to another thread takes
+longer than to write a small file. As soon as something does, others take over what waits: nobody ever waits
+for somebody else's slow or hanging upload. It must not know what comes next for anybody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
+
+from exporter.errors import Conflict
+from exporter.steps import result_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exporter.delivering import Delivering, Sent
+    from exporter.model import Attempt
+    from exporter.steps import Answer, Ready
+
+    Answered: TypeAlias = "tuple[Ready, float, Answer]"
+    """An upload that is over for the ledger, too: what it was, when it began, and what came of it."""
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 0.02
+"""What takes longer keeps nobody waiting who could go on in another thread."""
+
+LONGEST_UNSETTLED_S: Final = 0.25
+"""An answer waits for others, to go into the ledger with them, for so long at most while uploads go on."""
+
+MOST_TOGETHER: Final = 64
+"""As many go into one transaction of the ledger: others wait for it."""
+
+
+class Sending:
+    """Takes planned objects in, and tells their answers; from entering to leaving, which waits for all.
+
+    ``most`` is how many threads there may be. ``tell`` hears of answers, and ``fail`` of what ends a process,
+    from these threads. ``progress`` and ``must_end`` are those of `Delivering.send`.
+    """
+
+    def __init__(
+        self,
+        delivering: Delivering,
+        most: int,
+        *,
+        tell: Callable[[Sequence[Answered]], None],
+        fail: Callable[[BaseException], None],
+        progress: Callable[[Ready, int], None],
+        must_end: Callable[[], bool],
+    ) -> None:
+        self._delivering = delivering
+        self._most = most
+        self._tell = tell
+        self._fail = fail
+        self._progress = progress
+        self._must_end = must_end
+        self._changed = Condition()
+        self._planned: deque[Ready] = deque()
+        self._recorded: deque[tuple[Ready, Attempt]] = deque()
+        self._sent: deque[tuple[Sent, float, float]] = deque()
+        self._writing = False  # one of the threads is in a transaction of the ledger
+        self._threads: list[Thread] = []
+        self._free = 0  # of them, those that wait and have not been called
+        self._taken_at = 0.0
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def put(self, planned: Sequence[Ready]) -> None:
+        """Send these, too."""
+        with self._changed:
+            self._planned += planned
+            if planned and self._free == len(self._threads):
+                self._call(1)
+
+    def help_at(self) -> float | None:
+        """When to call `help`, in seconds of the monotonic clock: something waits, and takes too long."""
+        with self._changed:
+            return self._taken_at + PATIENCE_S if self._waiting else None
+
+    def help(self, moment: float) -> None:
+        """Let as many threads more work as do now, if whatever waits has waited too long."""
+        with self._changed:
+            waiting, working = self._waiting, len(self._threads) - self._free
+            if waiting and self._taken_at + PATIENCE_S <= moment:
+                self._taken_at = moment
+                self._call(min(waiting, max(1, working)))
+
+    @property
+    def _waiting(self) -> int:
+        """How much another thread could do now, if there may be one."""
+        if len(self._threads) - self._free >= self._most:
+            return 0
+        ledgers = 0 if self._writing else bool(self._planned) + bool(self._sent)
+        return len(self._recorded) + ledgers
+
+    def _call(self, count: int) -> None:
+        """So many threads more; new ones, if nobody is free."""
+        for _ in range(count):
+            if self._free:
+                self._free -= 1
+                self._changed.notify()
+            elif len(self._threads) < self._most:
+                thread = Thread(target=self._work, name=f"upload-{len(self._threads)}")
+                self._threads.append(thread)
+                thread.start()
+
+    def _work(self) -> None:
+        while (task := self._take()) is not None:
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001 - raised where the run is
+                self._fail(error)
+
+    def _take(self) -> Callable[[], None] | None:
+        """The next thing to do; waits for one. None: there will be none."""
+        with self._changed:
+            while (task := self._next()) is None:
+                if self._closed:
+                    return None
+                self._free += 1
+                self._changed.wait()
+            self._taken_at = time.monotonic()
+            return task
+
+    def _next(self) -> Callable[[], None] | None:
+        if self._recorded and (self._writing or not self._must_settle()):
+            return partial(self._send, *self._recorded.popleft())
+        if self._writing or not (self._sent or self._planned):
+            return None
+        self._writing = True
+        if self._sent:
+            return partial(self._settle, _first(self._sent))
+        return partial(self._attempt, _first(self._planned))
+
+    def _must_settle(self) -> bool:
+        """Whether there are answers enough, or one that has waited long enough."""
+        if not self._sent:
+            return False
+        return len(self._sent) >= MOST_TOGETHER or time.monotonic() - self._sent[0][2] >= LONGEST_UNSETTLED_S
+
+    def _attempt(self, batch: Sequence[Ready]) -> None:
+        """Record the attempts of these; they may be sent now."""
+        found = result_of(partial(self._delivering.attempt, batch))
+        attempts = [found] * len(batch) if isinstance(found, Exception) else found
+        answers: list[Answered] = []
+        with self._changed:
+            self._writing = False
+            for ready, attempt in zip(batch, attempts, strict=True):
+                if isinstance(attempt, Exception):
+                    answer = None if isinstance(attempt, Conflict) else attempt
+                    answers.append((ready, time.monotonic(), answer))
+                else:
+                    self._recorded.append((ready, attempt))
+        if answers:
+            self._tell(answers)
+
+    def _send(self, ready: Ready, attempt: Attempt) -> None:
+        began = time.monotonic()
+        send = partial(self._delivering.send, ready, partial(self._progress, ready), self._must_end)
+        sent = (ready, attempt, result_of(send))
+        with self._changed:
+            self._sent.append((sent, began, time.monotonic()))
+
+    def _settle(self, batch: Sequence[tuple[Sent, float, float]]) -> None:
+        """Have the ledger know what came of these, and tell it."""
+        found = result_of(partial(self._delivering.settle, [sent for sent, _, _ in batch]))
+        with self._changed:
+            self._writing = False
+        answers = [found] * len(batch) if isinstance(found, Exception) else found
+        self._tell(
+            [(sent[0], began, answer) for (sent, began, _), answer in zip(batch, answers, strict=True)]
+        )
+
+
+def _first(line: deque[T]) -> list[T]:
+    """The first in line, as many as go together; they leave it."""
+    return [line.popleft() for _ in range(min(len(line), MOST_TOGETHER))]
