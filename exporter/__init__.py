@@ -4,10 +4,13 @@ The road a record takes, and the module where each step lives::
 
     schedule -> ledger -> sources -> formats -> archive -> ledger (plan) -> destinations -> ledger (commit)
 
-``pipeline`` goes that road for one object, rendering its lines into a ``workspace``; or, for a destination
-of events, for some ``batches`` of them, of which it keeps a ``journal``. Either is one of the ``packages``;
-``resending`` repeats events that were refused. ``runner`` and ``turns`` do it for many exports at once, in
-``places`` that these share, and say in an ``outcome`` what came of it.
+``pipeline`` goes that road for a group of exports at once, a step each: ``reading`` renders their ranges from
+one reading of the source, each into a folder of the ``workspace``, and ``delivering`` tells the ledger of the
+attempts at their objects and what came of these; ``steps`` are the values in between. For a destination of
+events it is some ``batches`` of them, of which it keeps a ``journal``. Either is one of the ``packages``;
+``resending`` repeats events that were refused. ``runner`` and ``turns`` form the groups, in ``places`` that
+all exports share, by the ``means`` of a run; ``sending`` uploads side by side, and an ``outcome`` says what
+came of it all.
 
 Around them are the ``config`` that a person writes (in a ``notation``), the ``commands`` that a person
 types, what ``report`` and ``telemetry`` answer, the ``starter`` that makes a first folder, and ``siem``,
@@ -15,14 +18,16 @@ which knows what each consumer can read and how it is set up.
 
 Imports run one way, and ``tests/test_imports.py`` holds them to it::
 
-    cli -> commands -> wiring, report, telemetry, starter -> runner, turns, places, outcome -> pipeline
-    pipeline -> rendering, packages, workspace, journal, ledger (its rules alone) -> interfaces -> model
+    cli -> commands -> wiring, report, telemetry, starter -> runner, turns, places, outcome -> means, sending
+    means, sending -> pipeline -> reading, delivering -> steps -> ledger (its rules alone) -> interfaces -> model
+    reading, delivering -> rendering, packages, workspace, journal
     wiring -> config, pipeline and every driver: the only module that knows one by name
     sources, formats, destinations, ledger -> interfaces, model, errors, columns (never each other)
     config -> the settings of every destination and format -> notation -> errors
     destinations -> network (which addresses may be talked to)
     sources, ledger -> libpq (how a PostgreSQL server is reached)
     schedule, keys, archive, batches, columns -> model (pure: no clock, no network, no configuration)
+    columns, formats -> fragments (of JSON)
 """
 
 __version__ = "0.1.0"

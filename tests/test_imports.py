@@ -83,20 +83,6 @@ RULES: Final = (
         ),
         "a list of settings: it is read with the configuration, so it loads no driver",
     ),
-    Rule("destinations.directory_folders", (), "folders and their syncs, whatever is put into them"),
-    Rule(
-        "destinations.directory",
-        (
-            *SEAM,
-            "notation.*",
-            "network.*",
-            "destinations.object_store",
-            "destinations.uploads",
-            "destinations.probe",
-            "destinations.directory_folders",
-        ),
-        "a driver like any other, with folders of its own",
-    ),
     Rule(
         "destinations*",
         (
