@@ -19,8 +19,8 @@ which knows what each consumer can read and how it is set up.
 Imports run one way, and ``tests/test_imports.py`` holds them to it::
 
     cli -> commands -> wiring, report, telemetry, starter -> runner, turns, places, outcome -> means, sending
-    means, sending -> pipeline -> reading, delivering -> steps -> ledger (its rules alone) -> interfaces -> model
-    reading, delivering -> rendering, packages, workspace, journal
+    means, sending -> pipeline -> reading, delivering -> rendering, packages, workspace, journal, steps
+    pipeline, delivering, steps -> ledger (its rules alone) -> interfaces -> model
     wiring -> config, pipeline and every driver: the only module that knows one by name
     sources, formats, destinations, ledger -> interfaces, model, errors, columns (never each other)
     config -> the settings of every destination and format -> notation -> errors

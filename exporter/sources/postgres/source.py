@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from exporter.sources.postgres.check import findings
 from exporter.sources.postgres.connection import Database, PostgresOptions
 from exporter.sources.postgres.inspector import Inspector
 from exporter.sources.postgres.ranges import Snapshot
@@ -53,7 +52,7 @@ class PostgresSource:
         query: str | None = None,
         time_unit: str | None = None,
         append_only: bool = False,
-        block_rows: int = 2_000,
+        block_rows: int = 1_000,
         derived: Sequence[FirstOf] = (),
     ) -> None:
         self._database = Database(options)
@@ -135,6 +134,8 @@ class PostgresSource:
 
     def check(self, accounts: Sequence[str]) -> Sequence[Finding]:
         """Strategy, horizon, server, privileges, indexes and what is odd among the records."""
+        from exporter.sources.postgres.check import findings  # no run needs it
+
         with self._snapshot() as snapshot:
             return findings(snapshot, self._rules, accounts)
 
