@@ -36,7 +36,9 @@ _SECOND = slice(18, 20)
 _MILLISECONDS = slice(21, 24)
 _MICROSECONDS = slice(21, 27)
 _OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rb'"(?:%b\.){3}%b"' % (_OCTET, _OCTET))
+IPV4: Final = re.compile(rb'"(?:%b\.){3}%b"' % (_OCTET, _OCTET))
+"""An address as a JSON string, as it is usually written."""
+
 _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]+))?"
     r" ?(?:([Zz])|([+-][0-9]{2}):?([0-9]{2})?)?"
@@ -46,14 +48,15 @@ _TIME = re.compile(
 class Remembered(dict[bytes, Value]):
     """What a function gives for a fragment, worked out once for each; bounded, whatever comes."""
 
-    def __init__(self, function: Callable[[bytes], Value]) -> None:
+    def __init__(self, function: Callable[[bytes], Value], most: int = _REMEMBERED) -> None:
         super().__init__()
         self._function = function
+        self._most = most
 
     def __missing__(self, fragment: bytes) -> Value:
         value = self._function(fragment)
         if len(fragment) <= _SHORT_BYTES:
-            if len(self) >= _REMEMBERED:
+            if len(self) >= self._most:
                 self.clear()
             self[fragment] = value
         return value
@@ -154,7 +157,7 @@ def _email(fragments: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _ip(fragments: Sequence[bytes]) -> Sequence[bytes]:
-    is_usual = _IPV4.fullmatch
+    is_usual = IPV4.fullmatch
     return [one if is_usual(one) or _is_address(one) else NULL for one in fragments]
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from exporter.formats.conversions import Remembered
 from exporter.formats.masking import MaskedColumn
 from exporter.formats.protection import MASKED, ORIGINAL, changes
 from exporter.formats.selection import NULL, readable
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from exporter.model import Branch, Key, Keys, Occasion, Rendering
 
 
+_REMEMBERED: Final = 16_384  # some 3 MB
+
+
 class _ProtectedColumn:
     """A column with other values: strings, whatever they were, and null where there was none."""
 
@@ -27,12 +31,12 @@ class _ProtectedColumn:
         self,
         block: Block,
         name: str,
-        change: Callable[[bytes], bytes],
+        changed: Mapping[bytes, bytes],
         note: Callable[[Sequence[bytes]], None],
     ) -> None:
         self._block = block
         self._name = name
-        self._change = change
+        self._changed = changed
         self._note = note
 
     def strings(self) -> Sequence[bytes]:
@@ -43,12 +47,8 @@ class _ProtectedColumn:
 
     @cached_property
     def _strings(self) -> Sequence[bytes]:
-        values = readable(self._block, self._name)
-        changed: dict[bytes | None, bytes] = {None: MASKED, NULL: NULL}
-        changed |= {
-            value: self._change(value) for value in set(values) if value is not None and value != NULL
-        }
-        fragments = [changed[value] for value in values]
+        values, changed = readable(self._block, self._name), self._changed
+        fragments = [MASKED if value is None else changed[value] for value in values]
         self._note(fragments)
         return fragments
 
@@ -67,6 +67,11 @@ class _DroppedColumn(_ProtectedColumn):
     json = strings
 
 
+def _changed(change: Callable[[bytes], bytes]) -> Mapping[bytes, bytes]:
+    """What becomes of a JSON string or null: the same people and addresses come again and again."""
+    return Remembered(lambda value: NULL if value == NULL else change(value), _REMEMBERED)
+
+
 class Protection:
     """What a plan says of its columns' values; ``there`` are those that the source has, None: all.
 
@@ -78,7 +83,7 @@ class Protection:
     ) -> None:
         there, key = (None, None) if occasion is None else (occasion.columns, occasion.key)
         self.ways = {name: how for name, how in rendering.protected.items() if there is None or name in there}
-        self.changes = {name: changes(how, key) for name, how in self.ways.items()}
+        self.changed = {name: _changed(changes(how, key)) for name, how in self.ways.items()}
         self.masks_secrets = rendering.mask_secrets
         self._shows = shows
         self.is_needed = bool(self.ways or rendering.mask_secrets or shows)
@@ -118,8 +123,8 @@ class _Looks:
                 return plain
             return MaskedColumn(plain, name, self.block.id, lambda found: self._take("secrets", name, found))
         kind = _DroppedColumn if how == "drop" else _ProtectedColumn
-        change = self.protection.changes[name]
-        return kind(self.block, name, change, lambda values: self._take_all(f"{name} {how}", name, values))
+        changed = self.protection.changed[name]
+        return kind(self.block, name, changed, lambda values: self._take_all(f"{name} {how}", name, values))
 
     def _take_all(self, label: str, name: str, values: Sequence[bytes]) -> None:
         self._take(label, name, [index for index, value in enumerate(values) if value != NULL])

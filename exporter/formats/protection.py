@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ConfigError, ExportError
+from exporter.formats.conversions import IPV4
 from exporter.formats.selection import column_of, text_of
 
 if TYPE_CHECKING:
@@ -66,10 +67,12 @@ def require_key(rendering: Rendering, occasion: Occasion) -> None:
 # --- Values ------------------------------------------------------------------------------------------------
 
 
-def _truncated(text: str) -> bytes:
+def _truncated(value: bytes) -> bytes:
     """The network of an address as an address; `[masked]` for what is none."""
+    if IPV4.fullmatch(value):
+        return value[: value.rindex(b".")] + b'.0"'
     try:
-        address = ip_address(text)
+        address = ip_address(text_of(value))
     except ValueError:
         return MASKED
     return b'"%b"' % str(_network_of(address)).encode()
@@ -93,7 +96,7 @@ def _pseudonym(key: bytes, text: str) -> bytes:
 def changes(how: str, key: bytes | None) -> Callable[[bytes], bytes]:
     """What one way does to a JSON string."""
     if how == "truncate":
-        return lambda value: _truncated(text_of(value))
+        return _truncated
     if how == "pseudonymise" and key is not None:
         return lambda value: _pseudonym(key, text_of(value))
     return lambda _: MASKED
