@@ -7,8 +7,9 @@ finds a share used up steps aside, and the others pass. It must not know what a 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Places:
         self._all = Share(number, size_bytes)
         self._slow = Share(number, size_bytes)
         self._trouble = self._part(OF_TROUBLE)
-        self._shares: dict[str, Share] = {}
+        self._stores: defaultdict[str, Share] = defaultdict(partial(self._part, OF_A_STORE))
+        self._endpoints: defaultdict[str, Share] = defaultdict(partial(self._part, OF_AN_ENDPOINT))
         self._crowded: set[Share] = set()  # those with somebody aside
         self._under_way: dict[str, _Stay] = {}
         self._failed = set(failed)
@@ -88,7 +90,9 @@ class Places:
 
     def in_trouble(self, job: Job) -> bool:
         """Whether an export failed when it was last tried, or its endpoint hangs."""
-        return self.has_failed(job) or self._hangs[job.destination.endpoint] >= HANGS
+        if job.name in self._failed:
+            return True
+        return bool(self._hangs) and self._hangs[job.destination.endpoint] >= HANGS
 
     def has_failed(self, job: Job) -> bool:
         """Whether an export failed when it was last tried, in this run or before."""
@@ -191,11 +195,7 @@ class Places:
         return None
 
     def _shares_of(self, job: Job) -> list[Share]:
-        store, endpoint = job.destination.store, job.destination.endpoint
-        shares = [
-            self._shares.setdefault(f"store {store}", self._part(OF_A_STORE)),
-            self._shares.setdefault(f"endpoint {endpoint}", self._part(OF_AN_ENDPOINT)),
-        ]
+        shares = [self._stores[job.destination.store], self._endpoints[job.destination.endpoint]]
         return [*shares, self._trouble] if self.in_trouble(job) else shares
 
     def _place(self, job: Job, shares: list[Share]) -> None:

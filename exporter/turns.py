@@ -53,6 +53,12 @@ GROUP: Final = 32
 FILLING_S: Final = 0.1
 """So long after the last group the next one waits to be at least half as large as it may be."""
 
+ALONE_S: Final = 0.25
+"""So long after a group another renderer begins, if the first is not through: two at once cost more.
+
+What takes longer waits for the source, or is large, and keeps nobody waiting.
+"""
+
 LARGE_BYTES: Final = 8_000_000
 """An export whose last object had more, in JSON, takes its next step alone."""
 
@@ -99,7 +105,7 @@ class Turns:
         self._tries: dict[str, int] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._rendering = 0
-        self._full_until = 0.0
+        self._full_until = self._alone_until = 0.0
         self._uploading = 0
         self._large: set[str] = set()
         self._hung = 0
@@ -145,12 +151,17 @@ class Turns:
             if at <= moment:
                 self._places.wait(ready)
         self._later = [(at, job) for at, job in self._later if at > moment]
-        while not self._over and self._rendering < self._means.settings.workers:
+        while self._can_start and self._alone_until <= moment:
             if not (group := self._group(moment)):
                 break
             self._rendering += 1
-            self._full_until = moment + FILLING_S
+            self._full_until, self._alone_until = moment + FILLING_S, moment + ALONE_S
             render.submit(self._render, group, self._places.room_bytes)
+
+    @property
+    def _can_start(self) -> bool:
+        """Whether there is a renderer for one more group."""
+        return self._rendering < self._means.settings.workers and not self._over
 
     def _group(self, moment: float) -> list[Job]:
         """Those who take their steps together: the next in line, so that every renderer has some."""
@@ -225,10 +236,10 @@ class Turns:
         moments = [at for at, _ in self._later]
         if (help_at := self._sending.help_at()) is not None:
             moments.append(help_at)
-        can_start = self._rendering < self._means.settings.workers and not self._over
-        if can_start and self._full_until > time.monotonic():
-            moments.append(self._full_until)
-        if can_start and (slow_at := self._places.slow_at()) is not None:
+        if self._can_start:
+            moment = time.monotonic()
+            moments += [at for at in (self._full_until, self._alone_until) if at > moment]
+        if self._can_start and (slow_at := self._places.slow_at()) is not None:
             moments.append(slow_at)
         return min(moments, default=None)
 
@@ -262,6 +273,8 @@ class Turns:
 
     def _rendered(self, error: BaseException | None) -> None:
         self._rendering -= 1
+        if not self._rendering:
+            self._alone_until = 0.0
         if error is not None:
             raise error
 

@@ -370,6 +370,41 @@ def test_a_refusal_is_left_for_a_later_run() -> None:
     assert report.failing["a"].hint == "grant it"
 
 
+# --- renderers ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Waiting(Script):
+    """Renders each export only once another is being rendered, too, or after so long."""
+
+    patience_s: float = 10.0
+    both: threading.Event = field(default_factory=threading.Event)
+    under_way: int = 0
+
+    def step(self, one: Job, now: datetime, lane: str) -> object:
+        self.under_way += 1
+        if self.under_way > 1:
+            self.both.set()
+        self.both.wait(self.patience_s)
+        self.under_way -= 1
+        return super().step(one, now, lane)
+
+
+def test_a_rendering_that_takes_long_has_another_renderer_begin() -> None:
+    """A slow query, or a large window, keeps no export waiting that another renderer could take."""
+    script = Waiting({name: ["object"] for name in "ab"})
+    report = Bench([job("a"), job("b")], script).run()
+    assert (script.both.is_set(), report.objects) == (True, 2)
+
+
+def test_renderings_that_are_quick_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once would take turns at one interpreter, and cost more."""
+    monkeypatch.setattr(turns, "ALONE_S", 60.0)
+    script = Waiting({name: ["object"] for name in "abcd"}, patience_s=0.05)
+    report = Bench([job(name) for name in "abcd"], script).run()
+    assert (script.both.is_set(), report.objects) == (False, 4)
+
+
 # --- the end -----------------------------------------------------------------------------------------
 
 
