@@ -1,5 +1,7 @@
 """The private scratch folder where archives are built. Nothing in it outlives its process for long."""
 
+# ruff: noqa: PTH104, PTH106, PTH108, PTH120, PTH208 - as `_emptied` says
+
 from __future__ import annotations
 
 import fcntl
@@ -21,8 +23,11 @@ PREFIX: Final = "audit-exporter-"
 LOCK: Final = ".lock"
 _EMPTY: Final = ".empty"
 
-_emptied: Final[dict[Path, deque[Path]]] = {}
-"""By the workspaces of this process, folders that are free again: making one takes longer than filling it."""
+_emptied: Final[dict[str, deque[str]]] = {}
+"""By the workspaces of this process, folders that are free again: making one takes longer than filling it.
+
+Paths are text where every package comes by: pathlib would take longer than the disk.
+"""
 
 
 class Workspace:
@@ -46,13 +51,13 @@ class Workspace:
             lock, self._lock = _new_lock(self._root)
             self.path = _folder_of(lock)
             self.path.mkdir(mode=0o700)
-            _emptied[self.path] = deque()
+            _emptied[str(self.path)] = deque()
         except OSError as error:
             raise _unusable(self._root, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        _emptied.pop(self.path, None)
+        _emptied.pop(str(self.path), None)
         if self._lock is not None:
             with self._lock, suppress(OSError):  # what stays is swept by the next process
                 _remove(self.path.with_name(self.path.name + LOCK))
@@ -61,7 +66,7 @@ class Workspace:
         """A new empty folder for one package; the caller removes it."""
         folder = self.path / str(next(self._numbers))
         try:
-            _emptied[self.path].pop().rename(folder)
+            os.rename(_emptied[str(self.path)].pop(), folder)
         except (KeyError, IndexError, OSError):  # there is none, or somebody cleaned it up
             self._make(folder)
         return folder
@@ -107,14 +112,16 @@ def discard(folder: Path) -> None:
 
     A folder that was discarded before is not there: its name never comes again.
     """
+    path = str(folder)
     try:
-        for name in os.listdir(folder):  # noqa: PTH208 - the names alone
-            (folder / name).unlink()
-        free = _emptied.get(folder.parent)
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        free = _emptied.get(os.path.dirname(path))
         if free is None:
-            folder.rmdir()
+            os.rmdir(path)
         else:
-            free.append(folder.rename(folder.with_suffix(_EMPTY)))
+            os.rename(path, path + _EMPTY)
+            free.append(path + _EMPTY)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
 
