@@ -205,7 +205,7 @@ class Joining:
             for name, kind in kinds.items()
         )
         condition = self._candidates.condition + (Condition() if after is None else self._beyond(after))
-        with _at_most(self._records.connection, _COLUMN_BYTES):
+        with at_most(self._records.connection, _COLUMN_BYTES):
             row = self._ask(f"count(*), {joins}", names, condition)
         if not row:
             return None
@@ -291,7 +291,7 @@ def _sure(layout: Layout, relation: Relation) -> Iterator[str]:
 
 
 @contextmanager
-def _at_most(connection: sqlite3.Connection, size_bytes: int) -> Iterator[None]:
+def at_most(connection: sqlite3.Connection, size_bytes: int) -> Iterator[None]:
     """SQLite makes and reads no larger value in here."""
     before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size_bytes)
     try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from exporter.columns import Layout, Roles, RowBlock
+from exporter.columns import Layout, NumberTimes, Roles, RowBlock
 from exporter.errors import MissingColumn, SourceChanged, SourceError
 from exporter.model import Branch
 from exporter.sources.derived import require_derived
@@ -26,6 +26,7 @@ from exporter.sources.pieces import pieces
 from exporter.sources.sqlite.database import Relation, quoted, require_columns, select
 from exporter.sources.sqlite.firsts import is_first
 from exporter.sources.sqlite.joining import Candidates, Joining
+from exporter.sources.sqlite.readable import are_all_readable
 from exporter.sources.sqlite.rows import RowsById
 from exporter.sources.sqlite.time import Condition, Row, SqlTimes
 
@@ -202,6 +203,8 @@ class Snapshot:
     def blocks(self, one: Range, layout: Layout, block_rows: int) -> Generator[Block, None, None]:
         """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
         for selection in self._earlier(one):
+            if selection.branch is Branch.UNREADABLE and self._is_plain(one):
+                continue
             yield from self._selected(selection, layout, block_rows)
         if one.last is None or one.last[0] is not None:
             yield from self._on_time(one, layout, block_rows)
@@ -264,9 +267,21 @@ class Snapshot:
         after, last = (None if key is None else key[0] for key in (one.after, one.last))
         return self.times.seconds_of_part(one.window.start, one.window.end, after, last)
 
-    def _unreadable(self, one: Range) -> Selection:
+    def _new(self, one: Range) -> Condition:
+        """The records of which those that are unreadable belong to a range."""
         previous = None if one.first or one.previous is None else _id_of(one.previous)
-        new = self.new_of_account(one.account, previous, _id_of(one.seal))
+        return self.new_of_account(one.account, previous, _id_of(one.seal))
+
+    def _is_plain(self, one: Range) -> bool:
+        """Whether it is plain that no record of a range is unreadable."""
+        if self.relation.table is None or isinstance(self.times.python, NumberTimes):
+            return False
+        # In the order of ids, or else SQLite goes through everybody's records rather than sort these.
+        is_by_id = self.relation.by_account or not one.first
+        return is_by_id and are_all_readable(self, self._roles, self._new(one))
+
+    def _unreadable(self, one: Range) -> Selection:
+        new = self._new(one)
         condition = new + Condition((f"NOT {self.times.readable}",))
         if one.after is not None:
             condition += self._beyond(Branch.UNREADABLE, one.after, "after")
