@@ -23,7 +23,7 @@ from tests.simulation.schedules import first_violation, worlds
 SCHEDULES = 6000
 CASES = 12
 PER_CASE = SCHEDULES // CASES
-ENOUGH_FOR_A_MUTANT = 1000
+ENOUGH_FOR_A_MUTANT = 3000
 
 REACHED = (
     "an object of live",
