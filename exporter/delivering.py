@@ -110,23 +110,29 @@ class Delivering:
         return self._clock() + max(wished, min(job.every, FIRST_RETRY * (1 << min(tries, 16))))
 
     def _together(
-        self, group: Sequence[One], name_of: Callable[[One], str], rule: Callable[[Rules, One], T]
+        self,
+        group: Sequence[One],
+        name_of: Callable[[One], str],
+        rule: Callable[[Rules, One], T],
+        claim_of: Callable[[One], str] | None = None,
     ) -> list[T | Exception]:
         """What a rule says of each, in one transaction; where the ledger fails, it says so of all.
 
+        ``claim_of`` goes with rules that look whose a claim is: these are looked up at once.
         Whose it is when something else does not go in, such as a value, shows when they go one by one.
         """
         if not group:
             return []
         try:
             with self._ledger.together([name_of(one) for one in group]) as rules:
+                rules.expect([] if claim_of is None else [claim_of(one) for one in group])
                 return [result_of(partial(rule, rules, one)) for one in group]
         except LedgerError as error:
             return [error for _ in group]
         except Exception as error:  # noqa: BLE001 - told as an answer
             if len(group) == 1:
                 return [without_values(error)]
-        return [answer for one in group for answer in self._together([one], name_of, rule)]
+        return [answer for one in group for answer in self._together([one], name_of, rule, claim_of)]
 
 
 def _name_of(ready: Ready) -> str:

@@ -53,7 +53,7 @@ class Settings:
     """
 
     workers: int
-    uploads: int = 128
+    uploads: int = 64
     budget: timedelta | None = None
     insist: bool = False  # try blocked exports now: a person asked for them by name
     list_objects: bool = False  # keep a line for each object, for somebody who wants to see them all

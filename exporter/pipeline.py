@@ -175,7 +175,7 @@ class Pipeline(Delivering):
                 found.append((job, standing))
             else:
                 moved.append(job)
-        found += zip(moved, self._together(moved, _job_name, _relocate), strict=True)
+        found += zip(moved, self._together(moved, _job_name, _relocate, _job_claim), strict=True)
         return [*found, *self._begin(new)]
 
     def _begin(self, jobs: Sequence[Job]) -> list[tuple[Job, Standing | Exception]]:
@@ -184,7 +184,8 @@ class Pipeline(Delivering):
         moment = result_of(partial(self._moment, jobs))
         if isinstance(moment, Exception):
             return [(job, moment) for job in jobs]
-        return list(zip(jobs, self._together(jobs, _job_name, partial(_begin, *moment)), strict=True))
+        begun = self._together(jobs, _job_name, partial(_begin, *moment), _job_claim)
+        return list(zip(jobs, begun, strict=True))
 
     def _moment(self, jobs: Sequence[Job]) -> tuple[datetime | None, Seal]:
         """When exports begin that say nothing of it, and the seal of all that begin now."""
@@ -354,6 +355,10 @@ def _is_same(job: Job, export: Export) -> bool:
 
 def _job_name(job: Job) -> str:
     return job.name
+
+
+def _job_claim(job: Job) -> str:
+    return job.claim
 
 
 def _standing(rules: Rules, job: Job) -> Standing | None:

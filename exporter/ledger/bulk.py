@@ -7,8 +7,9 @@ them, but without SQLAlchemy in between, which takes longer for each value than 
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 import sqlalchemy as sa
@@ -16,25 +17,45 @@ import sqlalchemy as sa
 from exporter.ledger import encoding, schema
 from exporter.ledger.mappings import find, keep
 from exporter.ledger.sql import waiting_of
-from exporter.model import Plan
+from exporter.model import Attempt, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from exporter.model import Attempt, BadRecord, Export, Lane, Rendering, SealedWindow
+    from exporter.model import BadRecord, Export, Lane, Rendering, SealedWindow
 
-AT_ONCE: Final = 500
-"""So many names are in one statement: SQLite bounds its parameters."""
+    _Reader: TypeAlias = Callable[[Any, sa.Dialect], Any]
+
+UPDATES_FROM: Final = (3, 33)
+"""The first SQLite that updates many rows from others."""
+
+MOST_VALUES: Final = 32_766
+"""So many may be in one of its statements."""
 
 _SETTLED: Final = ("state", "delivered_at", "hashes", "reached", "sent", "refused")
 """What changes of a plan while it is delivered."""
 
+_STATE: Final = tuple(one.name for one in fields(Attempt) if one.name != "content")
 _FIXED: Final = attrgetter(*(one.name for one in fields(Plan) if one.name not in _SETTLED))
+
+_CONTAINERS: Final = (dict, list, tuple)
+"""What may be equal, and not the same JSON: `1`, `1.0` and `true` are equal in Python."""
+
+_CLAIM: Final = schema.AnyText()
+
+# As one value, so that it is one statement for however many keys, and is looked up by the key's index.
+_AMONG: Final = {"sqlite": "{} IN (SELECT value FROM json_each(:keys))", "postgresql": "{} = ANY(:keys)"}
 
 
 def _quoted(names: Iterable[str]) -> list[str]:
     return [f'"{name}"' for name in names]
+
+
+def _keys(connection: sa.Connection, keys: Iterable[str]) -> dict[str, object]:
+    """Keys as a statement of their database takes them."""
+    ordered = sorted(keys)
+    return {"keys": orjson.dumps(ordered).decode() if connection.dialect.name == "sqlite" else ordered}
 
 
 class _Query:
@@ -42,40 +63,68 @@ class _Query:
 
     def __init__(self, table: sa.Table, key: str, rest: str = "") -> None:
         self._names = table.c.keys()
-        self._readers = [
-            (name, column.type.process_result_value)
-            for name, column in table.c.items()
+        self._readers = {
+            number: column.type.process_result_value
+            for number, column in enumerate(table.c)
             if isinstance(column.type, sa.types.TypeDecorator)
-        ]
-        self._flags = [name for name, column in table.c.items() if isinstance(column.type, sa.Boolean)]
-        text = f'SELECT {", ".join(_quoted(self._names))} FROM {table} WHERE "{key}" IN :keys {rest}'  # noqa: S608 - names of our own schema
-        self._text = sa.text(text).bindparams(sa.bindparam("keys", expanding=True))
+        }
+        self._flags = [n for n, column in enumerate(table.c) if isinstance(column.type, sa.Boolean)]
+        text = f"SELECT {', '.join(_quoted(self._names))} FROM {table} WHERE {{}} {rest}"  # noqa: S608 - names of our own schema
+        # With its columns, though without their types: otherwise SQLAlchemy looks at them anew each time.
+        columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in self._names]
+        self._texts = {
+            dialect: sa.text(text.format(among.format(f'"{key}"'))).columns(*columns)
+            for dialect, among in _AMONG.items()
+        }
 
     def rows(self, connection: sa.Connection, keys: Collection[str]) -> Iterator[encoding.Row]:
-        """The rows' values by name, as ours."""
-        for some in _some(keys):
-            for values in connection.execute(self._text, {"keys": some}).all():
-                row = dict(zip(self._names, values, strict=True))
-                for name, read in self._readers:
-                    if (value := row[name]) is not None:
-                        row[name] = read(value, connection.dialect)
-                for name in self._flags:
-                    row[name] = bool(row[name])  # SQLite has none
-                yield row
+        """The rows' values by name, as ours; what several have in common may be one and the same."""
+        dialect = connection.dialect
+        found = connection.execute(self._texts[dialect.name], _keys(connection, keys)).all()
+        columns: list[Sequence[Any]] = list(zip(*found, strict=True))
+        if columns:
+            for number, read in self._readers.items():
+                columns[number] = _read(read, columns[number], dialect)
+            for number in self._flags:
+                columns[number] = [bool(value) for value in columns[number]]  # SQLite has none
+        for values in zip(*columns, strict=True):
+            yield dict(zip(self._names, values, strict=True))
+
+
+def _read(read: _Reader, values: Sequence[Any], dialect: sa.Dialect) -> list[Any]:
+    known: dict[Any, Any] = {None: None}
+    for value in values:
+        if value not in known:
+            known[value] = read(value, dialect)
+    return [known[value] for value in values]
+
+
+def _by_database(query: sa.Select[Any], key: str) -> dict[str, sa.Select[Any]]:
+    return {dialect: query.where(sa.text(among.format(key))) for dialect, among in _AMONG.items()}
 
 
 _EXPORTS: Final = _Query(schema.exports, "name")
 _LANES: Final = _Query(schema.lanes, "export")
 _OPEN_PLANS: Final = _Query(schema.plans, "export", "AND state = 'open'")
-_ATTEMPTS: Final = _Query(schema.attempts, "plan", "ORDER BY number")
-_EARLIEST: Final = sa.select(
-    schema.exports.c.name,
-    sa.select(sa.func.min(schema.windows.c.committed_at))
-    .where(schema.windows.c.export == schema.exports.c.name)
-    .scalar_subquery()
-    .label("first"),
-).where(schema.exports.c.name.in_(sa.bindparam("keys", expanding=True)))
-_HOLDER: Final = sa.select(schema.exports.c.name).where(schema.exports.c.claim == sa.bindparam("claim"))
+# Plus nothing, or SQLite may walk the primary key through all attempts, to have them in this order.
+_ATTEMPTS: Final = _Query(schema.attempts, "plan", "ORDER BY number + 0")
+_EARLIEST: Final = _by_database(
+    sa.select(
+        schema.exports.c.name,
+        sa.select(sa.func.min(schema.windows.c.committed_at))
+        .where(schema.windows.c.export == schema.exports.c.name)
+        .scalar_subquery()
+        .label("first"),
+    ),
+    "exports.name",
+)
+_WAITING: Final = _by_database(
+    waiting_of(sa.select(schema.plans.c.export, sa.func.count().label("waiting"))).group_by(
+        schema.plans.c.export
+    ),
+    "plans.export",
+)
+_HOLDERS: Final = _by_database(sa.select(schema.exports.c.claim, schema.exports.c.name), "exports.claim")
 
 
 class Bulk:
@@ -83,8 +132,11 @@ class Bulk:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
-        # One statement for all rows, where each would be planned anew; SQLite keeps its statement prepared.
-        self._as_json = connection.dialect.name == "postgresql"
+        # One statement for all rows. PostgreSQL would plan one for each anew; in SQLite another thread may
+        # take the interpreter between any two rows, and keep it for longer than all of this takes.
+        dialect = connection.dialect
+        self._as_json = dialect.name == "postgresql"
+        self._at_once = not self._as_json and dialect.dbapi.sqlite_version_info >= UPDATES_FROM  # type: ignore[union-attr]
 
     def exports(self, names: Collection[str]) -> Iterator[Export]:
         """The exports of these names, as far as there are any."""
@@ -106,35 +158,39 @@ class Bulk:
 
     def earliest_windows(self, names: Collection[str]) -> dict[str, datetime]:
         """When the first live window that is remembered was committed, of each of these exports."""
-        found = (self._connection.execute(_EARLIEST, {"keys": some}) for some in _some(names))
-        return {row.name: row.first for rows in found for row in rows if row.first is not None}
+        return {row.name: row.first for row in self._found(_EARLIEST, names) if row.first is not None}
 
     def waiting(self, names: Collection[str]) -> dict[str, int]:
         """How many refused events nobody has sent again, of each of these exports that has some."""
-        name = schema.plans.c.export
-        query = waiting_of(sa.select(name, sa.func.count().label("waiting"))).group_by(name)
-        found = (self._connection.execute(query.where(name.in_(some))) for some in _some(names))
-        return {row.export: row.waiting for rows in found for row in rows}
+        return {row.export: row.waiting for row in self._found(_WAITING, names)}
 
-    def holder_of(self, claim: str) -> str | None:
-        """The name of the export that has this claim."""
-        return self._connection.execute(_HOLDER, {"claim": claim}).scalar_one_or_none()
+    def holders(self, claims: Collection[str]) -> dict[str, str]:
+        """The names of the exports that have these claims, by claim, as far as any has."""
+        dialect = self._connection.dialect
+        written = [str(_CLAIM.process_bind_param(claim, dialect)) for claim in claims]
+        return {row.claim: row.name for row in self._found(_HOLDERS, written)}
+
+    def _found(self, query: Mapping[str, sa.Select[Any]], keys: Iterable[str]) -> Sequence[sa.Row[Any]]:
+        dialect = self._connection.dialect.name
+        return self._connection.execute(query[dialect], _keys(self._connection, keys)).all()
 
     def insert_exports(self, exports: Collection[Export]) -> None:
         """New exports, in this order."""
         self._insert(schema.exports, [encoding.export_row(export) for export in exports])
 
-    def update_exports(self, exports: Collection[Export]) -> None:
-        """The whole rows of these."""
-        self._update(schema.exports, [encoding.export_row(export) for export in exports], "name")
+    def update_exports(self, exports: Collection[tuple[Export, Export]]) -> None:
+        """These as they were read, and as they are now."""
+        rows = [(encoding.export_row(before), encoding.export_row(now)) for before, now in exports]
+        self._change(schema.exports, rows, "name")
 
     def insert_lanes(self, lanes: Collection[Lane]) -> None:
         """New lanes."""
         self._insert(schema.lanes, [encoding.lane_row(lane) for lane in lanes])
 
-    def update_lanes(self, lanes: Collection[Lane]) -> None:
-        """The whole rows of these."""
-        self._update(schema.lanes, [encoding.lane_row(lane) for lane in lanes], "export", "id")
+    def update_lanes(self, lanes: Collection[tuple[Lane, Lane]]) -> None:
+        """These as they were read, and as they are now."""
+        rows = [(encoding.lane_row(before), encoding.lane_row(now)) for before, now in lanes]
+        self._change(schema.lanes, rows, "export", "id")
 
     def insert_plans(self, plans: Collection[Plan]) -> None:
         """New plans, and with them their mappings, each once."""
@@ -144,10 +200,9 @@ class Bulk:
 
     def update_plans(self, plans: Collection[tuple[Plan, Plan]]) -> None:
         """These as they were read, and as they are now."""
-        settled = [now for before, now in plans if _is_settled(before, now)]
-        rows = [encoding.plan_row(plan, None) for plan in settled]
-        changes = [{"id": row["id"], **{name: row[name] for name in _SETTLED}} for row in rows]
-        self._update(schema.plans, changes, "id")
+        settled = [one for one in plans if _is_settled(*one)]
+        rows = [(_settled_row(before), _settled_row(now)) for before, now in settled]
+        self._change(schema.plans, rows, "id")
         others = [now for before, now in plans if not _is_settled(before, now)]
         ids = self._kept(plan.rendering for plan in others)
         whole = [encoding.plan_row(plan, ids[id(plan.rendering.mapping)]) for plan in others]
@@ -157,10 +212,14 @@ class Bulk:
         """New attempts, in this order."""
         self._insert(schema.attempts, [encoding.attempt_row(attempt) for attempt in attempts])
 
-    def update_attempts(self, attempts: Collection[Attempt]) -> None:
-        """What is known of these."""
-        rows = [encoding.attempt_row(attempt) for attempt in attempts]
-        self._update(schema.attempts, rows, "id")
+    def update_attempts(self, attempts: Collection[tuple[Attempt | None, Attempt]]) -> None:
+        """These as they were read, as far as they were, and as they are now."""
+        same = [one for one in attempts if one[0] is not None and one[0].content == one[1].content]
+        self._change(
+            schema.attempts, [(_state_of(before), _state_of(now)) for before, now in same if before], "id"
+        )
+        others = [now for before, now in attempts if before is None or before.content != now.content]
+        self._update(schema.attempts, [encoding.attempt_row(now) for now in others], "id")
 
     def insert_windows(self, windows: Collection[SealedWindow]) -> None:
         """New windows, in this order."""
@@ -174,34 +233,70 @@ class Bulk:
 
     def _insert(self, table: sa.Table, rows: list[encoding.Row]) -> None:
         if rows:
-            names, marks = ", ".join(_quoted(rows[0])), ", ".join("?" * len(rows[0]))
-            values = f"SELECT {names} FROM {_sent(table)}" if self._as_json else f"VALUES ({marks})"  # noqa: S608 - as above
+            names = ", ".join(_quoted(rows[0]))
+            values = f"SELECT {names} FROM {_sent(table)}" if self._as_json else "VALUES {rows}"  # noqa: S608 - as above
             self._execute(f"INSERT INTO {table} ({names}) {values}", table, rows)
+
+    def _change(
+        self, table: sa.Table, rows: Collection[tuple[encoding.Row, encoding.Row]], *keys: str
+    ) -> None:
+        """What differs between rows as they were and as they are; other columns cost their index, too."""
+        names = {name for before, now in rows for name in _differing(before, now)}
+        if names:
+            names.update(keys)
+            changes = [{name: value for name, value in now.items() if name in names} for _, now in rows]
+            self._update(table, changes, *keys)
 
     def _update(self, table: sa.Table, rows: list[encoding.Row], *keys: str) -> None:
         if rows:
             names = [*(name for name in rows[0] if name not in keys), *keys]  # as the statement has them
             rows = [{name: row[name] for name in names} for row in rows]
-            changed, sought = _quoted(names[: -len(keys)]), _quoted(keys)
-            new, source = ("new.{}", f" FROM {_sent(table)} AS new") if self._as_json else ("?", "")
-            values = ", ".join(f"{name} = {new.format(name)}" for name in changed)
-            where = " AND ".join(f"old.{name} = {new.format(name)}" for name in sought)
+            new, source = self._new(table, names)
+            pairs = [f"{name} = {value}" for name, value in zip(_quoted(names), new, strict=True)]
+            values = ", ".join(pairs[: -len(keys)])
+            where = " AND ".join(f"old.{pair}" for pair in pairs[-len(keys) :])
             self._execute(f"UPDATE {table} AS old SET {values}{source} WHERE {where}", table, rows)  # noqa: S608 - as above
+
+    def _new(self, table: sa.Table, names: Sequence[str]) -> tuple[list[str], str]:
+        """What an update calls these values, and where it has them from."""
+        if self._as_json:
+            return [f"new.{name}" for name in _quoted(names)], f" FROM {_sent(table)} AS new"
+        if self._at_once:
+            return [f"new.column{number + 1}" for number in range(len(names))], " FROM (VALUES {rows}) AS new"
+        return ["?"] * len(names), ""
 
     def _execute(self, statement: str, table: sa.Table, rows: list[encoding.Row]) -> None:
         """A statement for these rows, which all have the same columns, in the same order."""
-        dialect = self._connection.dialect
-        writers = [
-            (name, column.type.process_bind_param)
-            for name, column in table.c.items()
-            if name in rows[0] and isinstance(column.type, sa.types.TypeDecorator)
+        columns = zip(*(row.values() for row in rows), strict=True)
+        written = [
+            self._written(table.c[name].type, column) for name, column in zip(rows[0], columns, strict=True)
         ]
-        for row in rows:
-            for name, write in writers:
-                if (value := row[name]) is not None:
-                    row[name] = write(value, dialect)
-        values = (orjson.dumps(rows).decode(),) if self._as_json else [tuple(row.values()) for row in rows]
-        self._connection.exec_driver_sql(statement, values)
+        values: Sequence[tuple[Any, ...]] = list(zip(*written, strict=True))
+        marks = f"({', '.join('?' * len(rows[0]))})"
+        if self._as_json:
+            names = list(rows[0])
+            named = [dict(zip(names, one, strict=True)) for one in values]
+            self._connection.exec_driver_sql(statement, (orjson.dumps(named).decode(),))
+        elif self._at_once:
+            most = MOST_VALUES // len(rows[0])
+            for some in (values[start : start + most] for start in range(0, len(values), most)):
+                text = statement.format(rows=", ".join([marks] * len(some)))
+                self._connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
+        else:
+            self._connection.exec_driver_sql(statement.format(rows=marks), values)
+
+    def _written(self, kind: sa.types.TypeEngine[Any], values: Iterable[Any]) -> Iterable[Any]:
+        """A column's values as the database takes them; what is in several rows is written once."""
+        if not isinstance(kind, sa.types.TypeDecorator):
+            return values
+        write, dialect = kind.process_bind_param, self._connection.dialect
+        known: dict[int, Any] = {id(None): None}  # by identity: the rows keep them all
+        found = []
+        for value in values:
+            if (number := id(value)) not in known:
+                known[number] = write(value, dialect)
+            found.append(known[number])
+        return found
 
     def _kept(self, renderings: Iterator[Rendering]) -> Mapping[int, str | None]:
         """By a mapping's identity the id under which the ledger has it from now on."""
@@ -217,12 +312,24 @@ def _sent(table: sa.Table) -> str:
     return f"json_populate_recordset(NULL::{table}, %s::json)"
 
 
+def _differing(before: encoding.Row, now: encoding.Row) -> Iterator[str]:
+    """The columns of which the database would not have the same text."""
+    for name, value in now.items():
+        old = before[name]
+        if value is not old and (value != old or isinstance(value, _CONTAINERS)):
+            yield name
+
+
+def _state_of(attempt: Attempt) -> encoding.Row:
+    """An attempt's row without what it holds."""
+    return {name: getattr(attempt, name) for name in _STATE}
+
+
+def _settled_row(plan: Plan) -> encoding.Row:
+    """The part of a plan's row that changes while it is delivered."""
+    return {"id": plan.id, **{name: getattr(plan, name) for name in _SETTLED}}
+
+
 def _is_settled(before: Plan, now: Plan) -> bool:
     """Whether nothing else of a plan has changed than how far its delivery is."""
     return _FIXED(before) == _FIXED(now)
-
-
-def _some(keys: Collection[str]) -> Iterator[list[str]]:
-    ordered = sorted(keys)
-    for start in range(0, len(ordered), AT_ONCE):
-        yield ordered[start : start + AT_ONCE]

@@ -7,7 +7,6 @@ a rule of the protocol: rules cannot tell these rows from those of a transaction
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,7 +17,7 @@ from exporter.ledger.sql import SqlRows
 from exporter.model import BadKind, PlanState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
@@ -40,6 +39,7 @@ class _Known:
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     names_from: list[datetime | None] = field(default_factory=list)
     earliest: dict[str, datetime] | None = None
+    holders: dict[str, str] | None = None
     waiting: Mapping[str, int] | None = None
 
 
@@ -48,10 +48,10 @@ class _Changes:
     """What the database has still to be told, in the order in which it came about."""
 
     new_exports: dict[str, Export] = field(default_factory=dict)
-    exports: dict[str, Export] = field(default_factory=dict)
+    exports: dict[str, tuple[Export, Export]] = field(default_factory=dict)  # as read, and as it is now
     claims: dict[str, str] = field(default_factory=dict)
     new_lanes: dict[tuple[str, str], Lane] = field(default_factory=dict)
-    lanes: dict[tuple[str, str], Lane] = field(default_factory=dict)
+    lanes: dict[tuple[str, str], tuple[Lane, Lane]] = field(default_factory=dict)
     new_plans: dict[str, Plan] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
     plans_before: dict[str, Plan] = field(default_factory=dict)
@@ -61,6 +61,21 @@ class _Changes:
     forgotten: dict[str, datetime] = field(default_factory=dict)
     bad_records: dict[int, tuple[str, Sequence[BadRecord]]] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
+
+
+class _Whole:
+    """What is done within it is done whole. A class: generators take as long as all the rest of a rule."""
+
+    __slots__ = ("_claims", "_group")
+
+    def __init__(self, group: SqlGroup, *, claims: bool) -> None:
+        self._group, self._claims = group, claims
+
+    def __enter__(self) -> None:
+        self._group.enter(claims=self._claims)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._group.leave(error)
 
 
 class SqlGroup:
@@ -74,6 +89,7 @@ class SqlGroup:
         self._rows = SqlRows(connection)
         self._bulk = Bulk(connection)
         self._names = frozenset(exports)
+        self._claims: frozenset[str] = frozenset()
         self._lock_claims = lock_claims
         self._known = _Known()
         self._changes = _Changes()
@@ -81,22 +97,37 @@ class SqlGroup:
         self._must_flush = False
         self._error: sa.exc.DBAPIError | None = None
 
-    @contextmanager
-    def whole(self, *, claims: bool = False) -> Iterator[None]:
+    def expect(self, claims: Collection[str]) -> None:
+        """Read whose these claims are all at once, as soon as one is asked for."""
+        self._claims = frozenset(claims)
+
+    def whole(self, *, claims: bool = False) -> _Whole:
         """An error undoes what was changed within, of which the database knows nothing yet."""
-        with self._asking():
+        return _Whole(self, claims=claims)
+
+    def enter(self, *, claims: bool) -> None:
+        """The beginning of what is whole."""
+        try:
             if self._must_flush:
                 self.flush()
             if claims and self._lock_claims:
                 self._connection.exec_driver_sql(self._lock_claims)
                 self._lock_claims = ""
-            try:
-                yield
-            except BaseException:
-                self._take_back()
-                raise
-            finally:
-                self._undo.clear()
+        except sa.exc.DBAPIError as error:
+            self._error = error
+            raise
+
+    def leave(self, error: BaseException | None) -> None:
+        """Its end; after an error of its own a database may take each write for itself."""
+        if error is not None:
+            for rows, key, before in reversed(self._undo):
+                if before is _NOTHING:
+                    del rows[key]
+                else:
+                    rows[key] = before
+        self._undo.clear()
+        if isinstance(error, sa.exc.DBAPIError):
+            self._error = error
 
     def flush(self) -> None:
         """Tell the database; raises again what it once failed with, as nothing must be written after that."""
@@ -110,35 +141,20 @@ class SqlGroup:
         # Closed ones first: an export has one open plan at most.
         bulk.update_plans([(changes.plans_before[key], plan) for key, plan in changes.plans.items()])
         bulk.insert_plans(changes.new_plans.values())
-        bulk.update_attempts(changes.attempts.values())
+        read = {one.id: one for some in self._known.attempts.values() for one in some}
+        bulk.update_attempts([(read.get(key), one) for key, one in changes.attempts.items()])
         bulk.insert_attempts([one for some in changes.new_attempts.values() for one in some.values()])
         bulk.insert_windows([one for some in changes.windows.values() for one in some])
         for export, before in changes.forgotten.items():
             self._rows.delete_windows(export, before)
         bulk.insert_bad_records(changes.bad_records.values())
         self._changes, self._must_flush = _Changes(), False
-        self._known.earliest = self._known.waiting = None
+        self._known.earliest = self._known.waiting = self._known.holders = None
         self._known.attempts.clear()
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """After an error a database may have ended the transaction, and would take each write for itself."""
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            self._error = error
-            raise
 
     def _put(self, rows: dict[K, V], key: K, value: V) -> None:
         self._undo.append((rows, key, rows.get(key, _NOTHING)))
         rows[key] = value
-
-    def _take_back(self) -> None:
-        for rows, key, before in reversed(self._undo):
-            if before is _NOTHING:
-                del rows[key]
-            else:
-                rows[key] = before
 
     # --- the ledger's own ------------------------------------------------------------------------
 
@@ -162,9 +178,15 @@ class SqlGroup:
         return self._exports.get(name) if name in self._names else self._rows.export(name)
 
     def export_by_claim(self, claim: str) -> Export | None:  # noqa: D102
-        name = self._changes.claims.get(claim)
-        name = self._bulk.holder_of(claim) if name is None else name
+        name = self._changes.claims.get(claim) or self._holder_of(claim)
         return None if name is None else self.export(name)
+
+    def _holder_of(self, claim: str) -> str | None:
+        if claim not in self._claims:
+            return self._bulk.holders([claim]).get(claim)
+        if self._known.holders is None:
+            self._known.holders = self._bulk.holders(self._claims)
+        return self._known.holders.get(claim)
 
     def insert_export(self, export: Export) -> None:  # noqa: D102
         self._put(self._exports, export.name, export)
@@ -172,11 +194,15 @@ class SqlGroup:
         self._put(self._changes.claims, export.claim, export.name)
 
     def update_export(self, export: Export) -> None:  # noqa: D102
-        is_new = export.name in self._changes.new_exports
+        name, changes, known = export.name, self._changes, self._exports[export.name]
         # Whose a claim is, is asked of the database: it has to know before the next rule.
-        self._must_flush |= export.claim != self._exports[export.name].claim
-        self._put(self._exports, export.name, export)
-        self._put(self._changes.new_exports if is_new else self._changes.exports, export.name, export)
+        self._must_flush |= export.claim != known.claim
+        self._put(self._exports, name, export)
+        if name in changes.new_exports:
+            self._put(changes.new_exports, name, export)
+        else:
+            before, _ = changes.exports.get(name, (known, known))
+            self._put(changes.exports, name, (before, export))
 
     # --- lanes -----------------------------------------------------------------------------------
 
@@ -198,15 +224,20 @@ class SqlGroup:
         return [lane for _, lane in sorted(self._lanes[export].items())]
 
     def insert_lane(self, lane: Lane) -> None:  # noqa: D102
-        self._keep_lane(lane, self._changes.new_lanes)
+        self._keep_lane(lane)
+        self._put(self._changes.new_lanes, (lane.export, lane.id), lane)
 
     def update_lane(self, lane: Lane) -> None:  # noqa: D102
-        is_new = (lane.export, lane.id) in self._changes.new_lanes
-        self._keep_lane(lane, self._changes.new_lanes if is_new else self._changes.lanes)
+        key, changes, known = (lane.export, lane.id), self._changes, self._lanes[lane.export][lane.id]
+        self._keep_lane(lane)
+        if key in changes.new_lanes:
+            self._put(changes.new_lanes, key, lane)
+        else:
+            before, _ = changes.lanes.get(key, (known, known))
+            self._put(changes.lanes, key, (before, lane))
 
-    def _keep_lane(self, lane: Lane, changes: dict[tuple[str, str], Lane]) -> None:
+    def _keep_lane(self, lane: Lane) -> None:
         self._put(self._lanes, lane.export, {**self._lanes[lane.export], lane.id: lane})
-        self._put(changes, (lane.export, lane.id), lane)
 
     # --- plans -----------------------------------------------------------------------------------
 

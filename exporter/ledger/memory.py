@@ -63,6 +63,9 @@ class MemoryRows:
         while len(self._undo) > changes:
             self._undo.pop()()
 
+    def expect(self, claims: Collection[str]) -> None:
+        """All rows are at hand."""
+
     @contextmanager
     def whole(self, *, claims: bool = False) -> Iterator[None]:
         """A part of the transaction; nobody else has another one anyway."""

@@ -17,6 +17,7 @@ from exporter.ledger.standing import Draft, Standing, foreign_alarm, resume_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from types import TracebackType
 
     from exporter.interfaces import Clock
     from exporter.ledger.storage import ExportRows, GroupRows, Rows, RunRecord, Storage
@@ -112,6 +113,27 @@ class Ledger(Rules):
             return rows.last_run()
 
 
+class _Within:
+    """One rule's part of a transaction. A class: a generator takes as long as what most rules do."""
+
+    __slots__ = ("_rows", "_whole")
+
+    def __init__(self, rows: GroupRows, *, claims: bool = False) -> None:
+        self._rows, self._whole = rows, rows.whole(claims=claims)
+
+    def __enter__(self) -> GroupRows:
+        self._whole.__enter__()
+        return self._rows
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._whole.__exit__(kind, error, traceback)
+
+
 class Group(Rules):
     """The rules for some exports within one transaction; for one thread, until that has ended."""
 
@@ -122,25 +144,23 @@ class Group(Rules):
         self._rows = rows
         self._names = frozenset(names)
 
-    @contextmanager
-    def writing(self, export: str) -> Iterator[ExportRows]:
+    def expect(self, claims: Collection[str]) -> None:
+        """These exports are about to begin, or to move, where these names are: it is looked up at once."""
+        self._rows.expect(claims)
+
+    def writing(self, export: str) -> _Within:
         """Its rows, with an undo of their own; raises Defect for an export that was not named."""
         self._require_named(export)
-        with self._rows.whole():
-            yield self._rows
+        return _Within(self._rows)
 
-    @contextmanager
-    def claiming(self, export: str) -> Iterator[ExportRows]:
+    def claiming(self, export: str) -> _Within:
         """The same, once all others that begin exports or move them have ended."""
         self._require_named(export)
-        with self._rows.whole(claims=True):
-            yield self._rows
+        return _Within(self._rows, claims=True)
 
-    @contextmanager
-    def reading(self) -> Iterator[ExportRows]:
+    def reading(self) -> _Within:
         """As the calls so far have left it."""
-        with self._rows.whole():
-            yield self._rows
+        return _Within(self._rows)
 
     def _require_named(self, export: str) -> None:
         if export not in self._names:

@@ -30,8 +30,10 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
         if value is None:
             return None
+        if value.tzinfo is not UTC:
+            value = value.astimezone(UTC)
         # Not by strftime: it writes the year 33 as `33`, which sorts after 2026.
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return value.isoformat(timespec="microseconds")[:-6] + "Z"  # for `+00:00`
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002, D102
         return None if value is None else datetime.fromisoformat(value)
@@ -48,10 +50,14 @@ class AnyText(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
-        return None if value is None else _REFUSED.sub(lambda found: f"\x1a{ord(found[0]):04x}", value)
+        if value is None or (value.isascii() and value.isprintable()):
+            return value
+        return _REFUSED.sub(lambda found: f"\x1a{ord(found[0]):04x}", value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
-        return None if value is None else _SPELT_OUT.sub(lambda found: chr(int(found[1], 16)), value)
+        if value is None or "\x1a" not in value:
+            return value
+        return _SPELT_OUT.sub(lambda found: chr(int(found[1], 16)), value)
 
 
 _REFUSED: Final = re.compile("[\x00\x1a\ud800-\udfff]")

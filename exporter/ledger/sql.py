@@ -235,10 +235,12 @@ def waiting_of(query: sa.Select[Any], export: str | None = None) -> sa.Select[An
     return query if export is None else query.where(plans.c.export == export)
 
 
+_META: Final = sa.select(schema.meta.c.value).where(schema.meta.c.key == sa.bindparam("sought"))
+
+
 def meta(connection: sa.Connection, key: str) -> str | None:
     """One of the ledger's own values."""
-    query = sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(_META, {"sought": key}).scalar_one_or_none()
 
 
 def fill(connection: sa.Connection) -> None:

@@ -89,6 +89,10 @@ class ExportRows(Protocol):
 class GroupRows(ExportRows, Protocol):
     """The rows of several exports, for a transaction that takes one change after another, each for itself."""
 
+    def expect(self, claims: Collection[str]) -> None:
+        """Nothing changes by this: `export_by_claim` will be asked for these, one after another."""
+        ...
+
     def whole(self, *, claims: bool = False) -> AbstractContextManager[None]:
         """What is done within it is done whole: an error undoes that, and nothing of what came before.
 

@@ -14,7 +14,7 @@ import pytest
 from exporter.errors import ConfigError, Conflict, Defect, LedgerError, NameTaken
 from exporter.ledger.requests import restored
 from exporter.ledger.rules import Draft
-from exporter.model import LIVE_LANE, LaneKind, Outcome, PlanState, Range, Stamp, Window
+from exporter.model import LIVE_LANE, Failure, LaneKind, Outcome, PlanState, Range, Stamp, Window
 from tests.contracts.ledger import (
     BEGIN,
     CLAIM,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from exporter.model import Plan
+    from exporter.model import Json, Plan
 
 NAMES: Final = ("acme", "globex", "initech")
 
@@ -129,6 +129,39 @@ def keeps_whatever_changes_of_a_plan(subject: Subject) -> None:
         assert [rows.plan(plan.id) for plan in changed] == changed
 
 
+def keeps_whatever_changes_of_other_rows(subject: Subject) -> None:
+    """However little it is: Python takes `1`, `1.0` and `True` for equal, JSON does not."""
+    begin_all(subject)
+    plans = plan_all(subject)
+    attempts = [subject.ledger.attempt(plan, content(), STORE) for plan in plans.values()]
+    exports = [subject.standing(name).export for name in NAMES]
+    exports = [
+        replace(exports[0], protected={"email drop": 1}, tries=3, failure=Failure("no", "", at(1))),
+        replace(exports[1], begin_seal={"at": True}, stopped="\x00\x1a\ud800"),
+        replace(exports[2], paused=True),
+    ]
+    lane = subject.standing("acme").live
+    seals: list[dict[str, Json]] = [{"at": 1}, {"at": True}, {"at": 1.0}, {"at": [1, 2]}, {"at": [1, 2.0]}]
+    for one in seals:
+        with subject.storage.together(NAMES) as rows:
+            rows.update_lane(replace(lane, seal=one, last_key=("x", 1)))
+        with subject.storage.reading() as rows:
+            assert repr(rows.lane("acme", LIVE_LANE)) == repr(replace(lane, seal=one, last_key=("x", 1)))
+    changed = [
+        replace(attempts[0], outcome=Outcome.REFUSED, error="\x00 no"),
+        replace(attempts[1], content=content("b"), store="elsewhere"),
+        attempts[2],
+    ]
+    with subject.storage.together(NAMES) as rows:
+        assert rows.attempts(plans["acme"].id) == [attempts[0]]
+        for export, attempt in zip(exports, changed, strict=True):
+            rows.update_export(export)
+            rows.update_attempt(attempt)
+    with subject.storage.reading() as rows:
+        assert [rows.export(name) for name in NAMES] == exports
+        assert [rows.attempts(plans[name].id) for name in NAMES] == [[one] for one in changed]
+
+
 # --- each for itself ---------------------------------------------------------------------------------
 
 
@@ -219,6 +252,27 @@ def refuses_to_change_an_export_that_was_not_named(subject: Subject) -> None:
     assert everything(subject.storage, NAMES) == before
 
 
+def knows_whose_a_claim_is_that_it_was_to_expect(subject: Subject) -> None:
+    """Also when that changes meanwhile: of two that begin at one place, or where somebody has moved away."""
+    begin_all(subject)
+    claims = [f"{STORE}/acme", "new", "\x00\x1a'\ud800", "left"]
+    with subject.ledger.together(["one", "two", "three", "globex"]) as rules:
+        rules.expect([*claims, *claims])
+        for name, claim in (("one", claims[0]), ("three", claims[0])):
+            with pytest.raises(NameTaken, match="'acme'"):
+                rules.begin(name, "acme", claim, BEGIN, seal(0))
+        rules.begin("one", "acme", claims[1], BEGIN, seal(0))
+        with pytest.raises(NameTaken, match="'one'"):
+            rules.begin("two", "acme", claims[1], BEGIN, seal(0))
+        rules.begin("two", "acme", claims[2], BEGIN, seal(0))
+        rules.relocate("globex", "acme", claims[3])
+        rules.begin("three", "acme", f"{STORE}/globex", BEGIN, seal(0))
+        rules.relocate("globex", "acme", "expected by nobody")
+        rules.relocate("one", "acme", claims[3])
+    found = {name: subject.standing(name).export.claim for name in ("one", "two", "three", "globex")}
+    assert list(found.values()) == [claims[3], claims[2], f"{STORE}/globex", "expected by nobody"]
+
+
 # --- all or nothing ----------------------------------------------------------------------------------
 
 
@@ -286,12 +340,14 @@ GROUPS: Final[tuple[Callable[[Subject], None], ...]] = (
     takes_several_exports_through_the_protocol,
     sees_what_it_has_done_itself,
     keeps_whatever_changes_of_a_plan,
+    keeps_whatever_changes_of_other_rows,
     goes_through_with_no_export_at_all,
     keeps_trouble_of_one_export_from_the_others,
     takes_back_the_half_of_a_call_that_raises,
     gives_one_place_to_one_export_of_a_group,
     gives_a_place_away_that_an_export_of_the_group_has_left,
     refuses_a_place_that_somebody_outside_has,
+    knows_whose_a_claim_is_that_it_was_to_expect,
     refuses_to_change_an_export_that_was_not_named,
     undoes_all_when_an_error_comes_out,
     shuts_out_a_group_that_outlives_a_restore,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from itertools import accumulate, count
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 
-from exporter.ledger import schema
+from exporter.ledger import bulk, schema
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
 from exporter.ledger.sqlite import SqliteStorage, create_sqlite
@@ -96,6 +97,32 @@ def test_every_ledger_keeps_the_contract_of_groups(
     promise: Callable[[Subject], None], subject: Subject
 ) -> None:
     promise(subject)
+
+
+@pytest.mark.parametrize("promise", GROUPS, ids=lambda promise: promise.__name__)
+def test_a_sqlite_that_updates_rows_one_by_one_does_for_groups(
+    promise: Callable[[Subject], None],
+    empty_ledger: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those before 3.33 have no other way."""
+    monkeypatch.setattr(bulk, "UPDATES_FROM", (99,))
+    with closing(sqlite(empty_ledger, tmp_path / "ledger.db")) as storage:
+        promise(Subject(storage))
+
+
+@pytest.mark.parametrize("promise", GROUPS, ids=lambda promise: promise.__name__)
+def test_rows_may_take_several_statements_to_write(
+    promise: Callable[[Subject], None],
+    empty_ledger: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SQLite bounds the values of one; here it has room for two rows, or for one."""
+    monkeypatch.setattr(bulk, "MOST_VALUES", 48)
+    with closing(sqlite(empty_ledger, tmp_path / "ledger.db")) as storage:
+        promise(Subject(storage))
 
 
 @pytest.mark.parametrize("promise", [*RULES, *EVENT_RULES], ids=lambda promise: promise.__name__)

@@ -144,6 +144,21 @@ def _into(rows: list[Any], act: Callable[[], list[Any]]) -> None:
     rows.extend(act())
 
 
+def test_whose_expected_claims_are_is_one_question(opens: Opens) -> None:
+    """So that two thousand exports that begin do not ask two thousand times."""
+    storage = opens()
+    subject = Subject(storage)
+
+    def begin(names: Collection[str]) -> None:
+        with subject.ledger.together(names) as rules:
+            rules.expect([f"{STORE}/{name}" for name in names])
+            for name in names:
+                rules.begin(name, "acme", f"{STORE}/{name}", BEGIN, seal(0))
+
+    counts = [len(statements_of(storage, partial(begin, names))) for names in (NAMES[:1], NAMES[1:])]
+    assert counts[0] == counts[1] <= 12
+
+
 def test_what_is_read_for_a_group_is_found_by_an_index(tmp_path: Path) -> None:
     """However much has been delivered, none of it is walked through."""
     storage = sqlite(tmp_path)()
@@ -268,6 +283,43 @@ def test_groups_that_overlap_in_any_order_all_get_through(opens: Opens) -> None:
     standings = [subjects[0].standing(name) for name in names]
     assert moved == sum(one.export.version for one in standings) > rounds * 8
     assert all(one.live.watermark == BEGIN + EVERY * one.export.version for one in standings)
+
+
+def impatient_sqlite(folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> SqliteStorage:
+    """Its connections wait for nobody, and its threads for each other for so long."""
+    create_sqlite(folder / "ledger.db")
+    storage = SqliteStorage(folder / "ledger.db")
+    storage._engine.dispose()
+
+    @sa.event.listens_for(storage._engine, "connect")
+    def _wait_for_nobody(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
+        connection.execute("PRAGMA busy_timeout=0")
+
+    monkeypatch.setattr("exporter.ledger.sqlite.BUSY_TIMEOUT_S", seconds)
+    return storage
+
+
+def test_threads_of_a_process_need_not_look_again_and_again_whether_it_is_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite sleeps in between, for longer and longer: they are called."""
+    with closing(impatient_sqlite(tmp_path, monkeypatch, 60)) as storage:
+        with ThreadPoolExecutor(2) as threads:
+            with storage.together(["acme"]):
+                waiting = [threads.submit(begin_all, Subject(storage), [name]) for name in NAMES[:2]]
+                with pytest.raises(TimeoutError):
+                    waiting[0].result(0.05)
+            for one in waiting:
+                one.result(60)
+        assert all(Subject(storage).standing(name) for name in NAMES[:2])
+
+
+def test_a_thread_that_waits_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only other processes can hold the ledger for too long."""
+    with closing(impatient_sqlite(tmp_path, monkeypatch, 0.01)) as storage:
+        with storage.together(["acme"]), pytest.raises(LedgerError, match="locked"):
+            begin_all(Subject(storage), ["globex"])
+        begin_all(Subject(storage), ["globex"])
 
 
 # --- all or nothing ----------------------------------------------------------------------------------
