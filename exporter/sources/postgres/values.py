@@ -217,10 +217,14 @@ def _texts(values: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _strings(inside: Sequence[bytes]) -> Sequence[bytes]:
-    r"""What is inside of JSON strings as these, but null for ``\N``, which no text is."""
+    r"""What is inside of JSON strings as these, but null for ``\N``, which no text is.
+
+    No text has ``"\N"`` inside: its own quotes have a backslash before them, and ``\N`` is no escape.
+    """
     if NULL not in inside:
         return Strings(inside)
-    return [b"null" if one == NULL else b'"%b"' % one for one in inside]
+    quoted = b'"%b"' % b'"\n"'.join(inside)
+    return quoted.replace(b'"%b"' % NULL, b"null").split(b"\n")
 
 
 def _json_texts(values: Sequence[bytes]) -> Sequence[bytes]:
