@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from contextlib import suppress
@@ -44,13 +45,23 @@ class Log:
         line = {**values, "event": event, "level": level, "time": f"{time}Z"}
         if exc_info is not None:
             line["exception"] = "".join(traceback.format_exception(exc_info)).rstrip()
-        with suppress(OSError):  # a log that nobody takes any more must not keep records from their owners
-            self._file.write(f"{json.dumps(line, default=repr)}\n")
-            self._file.flush()
+        with suppress(OSError):  # a log that cannot be written must not keep records from their owners
+            try:
+                self._file.write(f"{json.dumps(line, default=repr)}\n")
+                self._file.flush()
+            except BrokenPipeError:
+                _lead_nowhere(self._file)
 
     info = partialmethod(_write, "info")
     warning = partialmethod(_write, "warning")
     error = partialmethod(_write, "error")
+
+
+def _lead_nowhere(file: TextIO) -> None:
+    """Nobody reads this pipe any more: what is left in the file would make the end of the process fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
 
 
 class LogObserver:
