@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from exporter.wiring import App
 
 MOST_WORKERS = 2
-"""Renderers unless somebody asks for more: two keep a process busy, and each may hold 150 MB of records."""
+"""Renderers unless somebody asks for more: a second one begins where the first waits long for the source."""
 
 
 @dataclass(frozen=True, slots=True)
