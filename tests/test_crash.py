@@ -333,10 +333,7 @@ def test_several_processes_at_once_deliver_each_record_once_however_often(
 
 
 def sleep_through(world: World, steps: list[Step]) -> None:
-    """A process stops at a step, another one does all the work, then the first one wakes up.
-
-    With one export, so that no other thread of the sleeper can be inside a transaction: then everybody waits.
-    """
+    """A process stops at a step, another one does all the work, then the first one wakes up."""
     story = STORIES["windows"]
     for step in steps:
         world.restore()

@@ -54,6 +54,8 @@ METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
 )
 SYSTEM_CALLS = ("link", "fsync", "mkdir", "unlink", "rmdir")
 EVENTS = {"sqlite3.connect", "socket.connect", "http.client.send", "tempfile.mkdtemp", "shutil.rmtree"}
+ENDS = ("COMMIT", "ROLLBACK")
+LONGEST_TRANSACTION_S = 30
 STATEMENT = re.compile(r"\s*(INSERT INTO|UPDATE|SELECT|BEGIN|COMMIT|ROLLBACK|PRAGMA)\s*(\w*)")
 
 
@@ -65,8 +67,10 @@ class Steps:
         self._folder = f"{folder}/"
         self._fatal = fatal
         self._signal = signal_number
-        self._lock = threading.RLock()  # a step may come while another one is counted: the collector's
+        # Reentrant: a step may come while another one is counted: the collector's.
+        self._changed = threading.Condition(threading.RLock())
         self._inside = threading.local()
+        self._writing: set[int] = set()  # threads that are in a transaction of the ledger
 
     def install(self) -> None:
         """Watch everything, from now to the end of the process."""
@@ -94,10 +98,23 @@ class Steps:
         self._count("/".join(self._where()) + f": {what}")
 
     def _count(self, kind: str) -> None:
-        with self._lock:
+        with self._changed:
             self.counts[kind] += 1
             if (kind, self.counts[kind]) == self._fatal:
+                self._wait_for_others()
                 self._signal_self()
+
+    def _wait_for_others(self) -> None:
+        """Nobody falls asleep while another thread is in a transaction: then everybody else would wait."""
+        if self._signal == signal.SIGSTOP:
+            own = threading.get_ident()
+            assert self._changed.wait_for(lambda: not self._writing - {own}, timeout=LONGEST_TRANSACTION_S)
+
+    def _note_transaction(self, statement: str, *, begins: bool) -> None:
+        if statement.startswith("BEGIN" if begins else ENDS):
+            with self._changed:
+                (self._writing.add if begins else self._writing.discard)(threading.get_ident())
+                self._changed.notify_all()
 
     def _signal_self(self) -> None:
         # To this thread: one to the process may reach another first, and let this one go on for a while.
@@ -154,8 +171,10 @@ class Steps:
 
     def _before_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         self.take(f"before {_shortened(statement)}")
+        self._note_transaction(statement, begins=True)
 
     def _after_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        self._note_transaction(statement, begins=False)
         self.take(f"after {_shortened(statement)}")
 
 
