@@ -88,7 +88,7 @@ def run(
             min=1,
             max=64,
             metavar="N",
-            help="Renderers at a time; else one per core, two at the most.",
+            help="Processes at a time; else one per core, four at the most.",
         ),
     ] = None,
     budget: Budget = None,

@@ -11,6 +11,7 @@
     │   └── LedgerMissing    `run` never creates one: an empty ledger would skip history
     ├── Conflict             another process moved this export first; read again and go on
     ├── Defect               a fault of this program, met by one export           exit 10
+    ├── WorkerLost           a process of the run died; what others do goes on    exit 10
     ├── ExportError          one export cannot go on; the others do               exit 10
     │   ├── NameTaken        another export already delivers under the same names
     │   ├── Stopped          a person has to decide (a foreign object): `resume`
@@ -92,6 +93,10 @@ class Defect(ExporterError):
         )
         defect.__cause__ = cause
         return defect
+
+
+class WorkerLost(ExporterError):
+    """A process of this run ended before its work did."""
 
 
 class ExportError(ExporterError):

@@ -44,10 +44,22 @@ class Observer(Protocol):
         ...
 
 
+class Supply(Protocol):
+    """Exports that this process may take from others' reach; for the thread of the turns."""
+
+    left: int
+    """How many there were left, when it was last asked."""
+
+    def take(self, most: int) -> list[Job]:
+        """Some of them, at most so many; none once there are no more, or the run is over."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How much at a time, and for how long. ``budget`` ends the starting of new work.
 
+    There are up to ``processes``, and in each so many ``workers`` that read and render.
     ``uploads`` bounds the archives in the workspace as well, and so does ``workspace_bytes``, checked
     before each rendering; uploads that are slow may take up as much again.
     """
@@ -56,6 +68,7 @@ class Settings:
     uploads: int = 64
     budget: timedelta | None = None
     insist: bool = False  # try blocked exports now: a person asked for them by name
+    processes: int = 1
     list_objects: bool = False  # keep a line for each object, for somebody who wants to see them all
     workspace_bytes: int = 2 << 30
 

@@ -85,6 +85,11 @@ class Pipeline(Delivering):
             )
         return now
 
+    def rest(self) -> None:
+        """Let go of all connections: what comes next opens new ones, in whatever process."""
+        self._source.close()
+        self._ledger.storage.close()
+
     # --- steps 0 to 4: begin, open plan, window, seal, render, plan --------------------------------
 
     def prepare(

@@ -108,6 +108,11 @@ class Places:
         return len(self._line) + len(self._line_of_trouble) + aside
 
     @property
+    def room(self) -> int:
+        """How many more may have a place."""
+        return self._all.room
+
+    @property
     def room_bytes(self) -> float:
         """How much of the workspace is left."""
         return self._all.size_bytes - self._all.held_bytes

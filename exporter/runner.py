@@ -36,10 +36,27 @@ class Runner(Means):
         due = self._due(jobs, standings, now, lane_id, report)
         self.observer.started(len(due))
         if due:
-            turns = Turns(self, due, now, lane_id, report, standings)
-            turns.run()
-            self._note_unfinished(turns.waiting(), now, lane_id, report)
+            waiting = self._take_turns(due, now, lane_id, report, standings)
+            self._note_unfinished(waiting, now, lane_id, report)
         return report
+
+    def _take_turns(
+        self,
+        due: list[Job],
+        now: datetime,
+        lane_id: str,
+        report: Report,
+        standings: Mapping[str, Standing],
+    ) -> list[Job]:
+        """In this process, or in several; answers the exports whose turn did not come any more."""
+        if self.settings.processes > 1 and len(due) > 1:
+            from exporter import workers  # what it loads takes as long as a small export
+
+            if (count := workers.worthwhile(self.settings.processes, len(due))) > 1:
+                return workers.Workers(self, due, now, lane_id, report, standings).run(count)
+        turns = Turns(self, due, now, lane_id, report, standings)
+        turns.run()
+        return turns.waiting()
 
     def _due(
         self,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.ledger.rules import Standing
+    from exporter.means import Supply
     from exporter.outcome import Report
     from exporter.sending import Answered
     from exporter.steps import Job, Prepared
@@ -92,9 +93,11 @@ class Turns:
         lane_id: str,
         report: Report,
         standings: Mapping[str, Standing],
+        supply: Supply | None = None,
     ) -> None:
         settings = means.settings
         self._means = means
+        self._supply = supply
         self._now = now
         self._lane_id = lane_id
         self._report = report
@@ -105,7 +108,7 @@ class Turns:
         self._tries: dict[str, int] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._rendering = 0
-        self._full_until = self._alone_until = 0.0
+        self._full_until = self._alone_until = self._looked_at = 0.0
         self._uploading = 0
         self._large: set[str] = set()
         self._hung = 0
@@ -146,7 +149,7 @@ class Turns:
 
     def _start(self, render: Executor) -> None:
         """Keep the renderers busy, as long as there is room for their archives."""
-        moment = time.monotonic()
+        moment = self._looked_at = time.monotonic()
         for at, ready in self._later:
             if at <= moment:
                 self._places.wait(ready)
@@ -165,9 +168,10 @@ class Turns:
 
     def _group(self, moment: float) -> list[Job]:
         """Those who take their steps together: the next in line, so that every renderer has some."""
-        size = min(GROUP, ceil(len(self._places) / self._means.settings.workers))
+        waiting = len(self._places) + (self._supply.left if self._supply else 0)
+        size = min(GROUP, ceil(waiting / self._means.settings.workers))
         group: list[Job] = []
-        while (job := self._places.next(moment)) is not None:
+        while (job := self._next(moment)) is not None:
             if self._hung >= MOST_HUNG and self._places.in_trouble(job) and job.name in self._begun:
                 self._leave_out(job)
             elif job.name in self._large and group:
@@ -181,6 +185,17 @@ class Turns:
             self._places.give_back(group)  # places come free all the time, and one by one groups stay small
             return []
         return group
+
+    def _next(self, moment: float) -> Job | None:
+        """The next in line; once nobody in it can go on, somebody of the supply."""
+        job = self._places.next(moment)
+        while job is None and self._supply is not None and self._places.room > 0:
+            if not (taken := self._supply.take(GROUP)):
+                break
+            for one in taken:
+                self._places.wait(one)
+            job = self._places.next(moment)
+        return job
 
     def _render(self, group: Sequence[Job], room_bytes: float) -> None:
         """One group's step, in a rendering thread."""
@@ -237,8 +252,8 @@ class Turns:
         if (help_at := self._sending.help_at()) is not None:
             moments.append(help_at)
         if self._can_start:
-            moment = time.monotonic()
-            moments += [at for at in (self._full_until, self._alone_until) if at > moment]
+            # Also what is over by now: it was not when `_start` last looked.
+            moments += [at for at in (self._full_until, self._alone_until) if at > self._looked_at]
         if self._can_start and (slow_at := self._places.slow_at()) is not None:
             moments.append(slow_at)
         return min(moments, default=None)

@@ -35,13 +35,13 @@ class Workspace:
 
     Its lock is a file beside it, made before it and removed after it, so that no death leaves a folder
     without one. Entering removes what killed processes left behind: a folder whose lock nobody holds.
-    Leaving removes its own.
+    Leaving removes its own. Processes that are forked meanwhile use it, too, and hold the lock with it.
     """
 
     def __init__(self, root: Path | None) -> None:
         self._root = Path(tempfile.gettempdir()) if root is None else root
         self._lock: IO[bytes] | None = None
-        self._numbers = count()  # names that need no trying: nobody else is in the folder
+        self._numbers = count()  # names that need no trying: with the process's number nobody else's
         self.path = self._root
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class Workspace:
 
     def folder(self) -> Path:
         """A new empty folder for one package; the caller removes it."""
-        folder = self.path / str(next(self._numbers))
+        folder = self.path / f"{os.getpid()}-{next(self._numbers)}"
         try:
             os.rename(_emptied[str(self.path)].pop(), folder)
         except (KeyError, IndexError, OSError):  # there is none, or somebody cleaned it up

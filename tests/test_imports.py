@@ -198,8 +198,13 @@ RULES: Final = (
         "it shares work out among threads, and decides nothing about it",
     ),
     Rule(
+        "workers",
+        ("turns", "means", "outcome", "steps", "ledger.rules", *VALUES),
+        "it shares work out among processes, and decides nothing about it either",
+    ),
+    Rule(
         "runner",
-        ("turns", "outcome", "pipeline", "ledger.rules", "schedule", "interfaces", *VALUES),
+        ("turns", "workers", "outcome", "pipeline", "ledger.rules", "schedule", "interfaces", *VALUES),
         "it decides what goes when, and sees no driver either",
     ),
     Rule(

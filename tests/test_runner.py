@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -287,6 +288,35 @@ def test_stores_that_hang_leave_room_for_the_others(how: str, monkeypatch: pytes
             bench.ledger.fail(one.name, "timed out", "")
     report = bench.run()
     assert (report.objects, len(report.failing)) == (20, 12)
+
+
+def test_a_group_that_waited_to_grow_goes_on_although_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little of that time is left when the run looks how long to wait: here it is over by then."""
+    soonest = turns.Turns._soonest
+
+    def late(self: turns.Turns) -> float | None:
+        if self._uploading == 1 and not self._rendering:
+            time.sleep(max(0.0, self._full_until - time.monotonic()))
+        return soonest(self)
+
+    monkeypatch.setattr(turns.Turns, "_soonest", late)
+    jobs = [job(f"{number:02}") for number in range(12)]
+    others, done, in_time = {one.name for one in jobs[1:]}, threading.Event(), []
+
+    def hang(ready: Ready) -> object:
+        in_time.append(done.wait(10))
+        return success(ready)
+
+    def note(ready: Ready) -> object:
+        others.discard(ready.job.name)
+        if not others:
+            done.set()
+        return success(ready)
+
+    uploads: dict[str, Callable[[Ready], object]] = {one.name: note for one in jobs[1:]}
+    script = Script({one.name: ["object"] for one in jobs}, uploads | {jobs[0].name: hang})
+    Bench(jobs, script, Settings(workers=1, uploads=4)).run()
+    assert in_time == [True]
 
 
 def test_a_run_ends_although_everything_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

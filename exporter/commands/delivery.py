@@ -39,8 +39,11 @@ if TYPE_CHECKING:
     from exporter.turns import Observer
     from exporter.wiring import App
 
-MOST_WORKERS = 2
-"""Renderers unless somebody asks for more: a second one begins where the first waits long for the source."""
+MOST_WORKERS = 4
+"""Processes unless somebody asks for more: each takes memory, whatever processors a machine has."""
+
+RENDERERS = 2
+"""In each process: the second one begins where the first waits long for the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +155,13 @@ def deliver_until(
         except (SourceError, wiring.NoWorkspace) as error:
             stopped = Report(error=Trouble.of(error))
             return Outcome(_recorded(app, lambda: stopped), problems)
-        workers = options.workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+        workers = options.workers or min(processors(), MOST_WORKERS)
+        processes = 1 if options.dry_run else workers  # its ledger is in this process's memory
         insist = options.insist or work.lane_id != LIVE_LANE
         listed = options.json or options.dry_run
-        settings = Settings(workers, budget=budget, insist=insist, list_objects=listed)
+        settings = Settings(
+            min(workers, RENDERERS), budget=budget, insist=insist, processes=processes, list_objects=listed
+        )
         runner = Runner(pipeline, app.ledger, observer, wiring.clock, settings, stop)
         report = _recorded(app, lambda: runner.run(work.jobs, work.now, work.lane_id))
         if then is not None:
@@ -212,6 +218,13 @@ def stopping() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def processors() -> int:
+    """How many this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _budget(text: str | None) -> timedelta | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from exporter.errors import LedgerError, LedgerMissing
 from exporter.ledger import schema
-from exporter.ledger.group import SqlGroup
 from exporter.ledger.sql import MISSING_HINT, SqlRows, bring_up_to_date, fill, require_version
+from exporter.ledger.sqlite_turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
+
+    from exporter.ledger.group import SqlGroup
 
 BUSY_TIMEOUT_S: Final = 60
 
@@ -32,7 +33,7 @@ class SqliteStorage:
             raise LedgerMissing(f"there is no ledger at {path}", hint=MISSING_HINT)
         self._path = path
         self._engine = _engine(path)
-        self._writing = Lock()
+        self._turns = Turns(BUSY_TIMEOUT_S)
         try:
             with self._guarded(), self._engine.connect() as connection:
                 _require_tables(connection, path)
@@ -46,13 +47,15 @@ class SqliteStorage:
     def writing(self, export: str | None = None) -> Iterator[SqlRows]:
         """A transaction that has the write lock, of the whole file, from its first statement on."""
         del export
-        with self._turn(), self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._turns.one(), self._transaction("BEGIN IMMEDIATE") as connection:
             yield SqlRows(connection)
 
     @contextmanager
     def together(self, exports: Collection[str]) -> Iterator[SqlGroup]:
         """The same lock, for what several exports do: theirs is the whole file's, too."""
-        with self._turn(), self._transaction("BEGIN IMMEDIATE") as connection:
+        from exporter.ledger.group import SqlGroup  # which a run with nothing due does without
+
+        with self._turns.one(), self._transaction("BEGIN IMMEDIATE") as connection:
             rows = SqlGroup(connection, exports)
             yield rows
             rows.flush()
@@ -66,19 +69,6 @@ class SqliteStorage:
     def close(self) -> None:
         """Close every connection; the last one folds the log into the file."""
         self._engine.dispose()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait for this process's other threads: SQLite would look again after longer and longer sleeps.
-
-        Whoever waits too long is left to SQLite, which waits for other processes likewise, and says so.
-        """
-        is_mine = self._writing.acquire(timeout=BUSY_TIMEOUT_S)
-        try:
-            yield
-        finally:
-            if is_mine:
-                self._writing.release()
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sa.Connection]:
