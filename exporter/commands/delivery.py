@@ -11,6 +11,7 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -32,7 +33,6 @@ from exporter.turns import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from datetime import datetime, timedelta
-    from pathlib import Path
 
     from exporter.config import ConfigProblem
     from exporter.pipeline import Job, Pipeline
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 4
 """Processes unless somebody asks for more: each takes memory, whatever processors a machine has."""
+
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""What a container is allowed: microseconds of CPU in so many microseconds, or "max"."""
 
 RENDERERS = 2
 """In each process: the second one begins where the first waits long for the source."""
@@ -221,10 +224,13 @@ def stopping() -> Iterator[threading.Event]:
 
 
 def processors() -> int:
-    """How many this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many this process may keep busy; a container may be allowed less than what it sees."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_LIMIT.read_text(encoding="ascii").split()
+        return min(there, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return there
 
 
 def _budget(text: str | None) -> timedelta | None:

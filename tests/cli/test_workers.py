@@ -136,6 +136,18 @@ def test_there_are_as_many_as_processors_but_few_of_them(
     assert asked == [delivery.MOST_WORKERS, 2]
 
 
+@pytest.mark.parametrize(("limit", "allowed"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 8)])
+def test_a_container_has_the_processors_that_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, allowed: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    (tmp_path / "cpu.max").write_text(limit + "\n")
+    monkeypatch.setattr(delivery, "CPU_LIMIT", tmp_path / "cpu.max")
+    assert delivery.processors() == allowed
+    monkeypatch.setattr(delivery, "CPU_LIMIT", tmp_path / "none")
+    assert delivery.processors() == 8
+
+
 def test_an_export_that_takes_long_holds_up_no_other_process(
     crowd: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
