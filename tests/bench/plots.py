@@ -53,6 +53,7 @@ def save(figure: Any, folder: Path, name: str) -> None:  # noqa: ANN401 - matplo
     """Without a date, so that the same figures make the same file."""
     for axes in figure.axes:
         axes.minorticks_off()  # of a logarithmic scale, most of the file
+    figure.tight_layout()
     figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     plt.close(figure)
 
@@ -126,44 +127,41 @@ def counted(axis: Any) -> None:  # noqa: ANN401 - matplotlib's own
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
 
 
+def time_and(points: list[dict[str, Any]], of: str) -> tuple[Any, Any]:
+    """A figure with the time of a run, and axes for something else, both over the size of the same thing."""
+    figure, (time, other) = plt.subplots(1, 2, figsize=(9, 3.1))
+    line(time, points, "costs", "measured", color=OURS)
+    time.set(xscale="log", yscale="log", xlabel=of, ylabel="seconds", title="Time of a run")
+    in_proportion(time, points)
+    other.set(xscale="log", xlabel=of)
+    for axis in (time.xaxis, time.yaxis, other.xaxis):
+        counted(axis)
+    return figure, other
+
+
+def over_a_goal(axes: Any, points: list[dict[str, Any]], ys: list[float], most: float, text: str) -> None:  # noqa: ANN401 - matplotlib's own
+    """A line from nought on, with what was asked for."""
+    axes.plot([point["x"] for point in points], ys, "o-", markersize=4, color=OURS)
+    axes.set_ylim(0, max(most, *ys) * 1.2)
+    goal(axes, most, text)
+
+
 def of_records(points: list[dict[str, Any]], folder: Path) -> None:
     """Time in proportion, memory flat."""
-    figure, (time, memory) = plt.subplots(1, 2, figsize=(9, 3.1))
-    line(time, points, "costs", "measured", color=OURS)
-    time.set(
-        xscale="log", yscale="log", xlabel="records of one account", ylabel="seconds", title="Time of a run"
-    )
-    in_proportion(time, points)
+    figure, memory = time_and(points, "records of one account")
     peaks = [max(cost["peak_mb"] for cost in point["costs"]) for point in points]
-    memory.plot([point["x"] for point in points], peaks, "o-", markersize=4, color=OURS)
-    memory.set(xscale="log", xlabel="records of one account", ylabel="MB", title="Peak memory")
-    memory.set_ylim(0, max(MOST_MB, *peaks) * 1.2)
-    goal(memory, MOST_MB, f"goal: {MOST_MB} MB")
-    for axes in (time, memory):
-        counted(axes.xaxis)
-    counted(time.yaxis)
-    figure.tight_layout()
+    memory.set(ylabel="MB", title="Peak memory")
+    over_a_goal(memory, points, peaks, MOST_MB, f"goal: {MOST_MB} MB")
     save(figure, folder, "growth-records")
 
 
 def of_accounts(points: list[dict[str, Any]], folder: Path) -> None:
     """Time, and accounts in a second."""
-    figure, (time, rate) = plt.subplots(1, 2, figsize=(9, 3.1))
-    line(time, points, "costs", "measured", color=OURS)
-    time.set(
-        xscale="log", yscale="log", xlabel="accounts of 50 records", ylabel="seconds", title="Time of a run"
-    )
-    in_proportion(time, points)
-    xs = [point["x"] for point in points]
+    figure, rate = time_and(points, "accounts of 50 records")
     rates = [point["x"] / middle(point["costs"]) for point in points]
-    rate.plot(xs, rates, "o-", markersize=4, color=OURS)
-    rate.set(xscale="log", xlabel="accounts of 50 records", ylabel="accounts/s", title="Accounts in a second")
-    rate.set_ylim(0, max(ACCOUNTS_PER_S, *rates) * 1.2)
-    goal(rate, ACCOUNTS_PER_S, f"goal for accounts of 500 records: {ACCOUNTS_PER_S}/s")
-    for axes in (time, rate):
-        counted(axes.xaxis)
-    counted(time.yaxis)
-    figure.tight_layout()
+    rate.set(ylabel="accounts/s", title="Accounts in a second")
+    text = f"goal for accounts of 500 records: {ACCOUNTS_PER_S}/s"
+    over_a_goal(rate, points, rates, ACCOUNTS_PER_S, text)
     save(figure, folder, "growth-accounts")
 
 
