@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import orjson
 
+from exporter.fragments import Strings
 from exporter.model import Branch
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _escape_separators(rendered: bytes) -> bytes:
     return rendered
 
 
-def quoted_texts(joined: bytes) -> list[bytes]:
+def quoted_texts(joined: bytes) -> Strings:
     """Each of some texts, which SEPARATOR joins, as a JSON string; they are UTF-8, and at least one."""
     # Looking for two bytes is slow: one quick pass leaves next to nothing to look through.
     remarkable = joined.translate(None, _ORDINARY)
@@ -207,8 +208,7 @@ def quoted_texts(joined: bytes) -> list[bytes]:
         for raw, escape in _ESCAPES.items():  # the backslash first: the others bring one
             if raw in remarkable:
                 joined = joined.replace(raw, escape)
-    quoted = b'"' + joined.replace(SEPARATOR, b'"' + SEPARATOR + b'"') + b'"'
-    return _escape_separators(quoted).split(SEPARATOR)
+    return Strings(_escape_separators(joined).split(SEPARATOR))
 
 
 def json_texts(joined: bytes) -> list[bytes]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import orjson
 
 from exporter.columns import ValueColumn
+from exporter.fragments import Same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ _REMEMBERED = 2048
 _SHORT_BYTES = 128
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+-/=?^_`{|}~.]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9.-]+")  # OCSF's email_t
+_USUAL_EMAIL = re.compile(rb'"%b"' % _EMAIL.pattern.encode())  # as a JSON string without escapes
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on both sides: only the difference counts
 _MINUTE = slice(1, 17)  # of "2026-11-19T04:00:00.123456Z", its quotes included
 _SECOND = slice(18, 20)
@@ -152,8 +154,17 @@ def _number(fragments: Sequence[bytes]) -> Sequence[bytes]:
 
 def _email(fragments: Sequence[bytes]) -> Sequence[bytes]:
     """The text if it is an e-mail address in ASCII, as OCSF 1.8 asks for; else null."""
-    is_address = _EMAIL.fullmatch
-    return [one if one[:1] == b'"' and is_address(text_of(one)) else NULL for one in fragments]
+    is_usual, joined = _USUAL_EMAIL.fullmatch, b"".join(fragments)
+    if b"@" not in joined and b"\\" not in joined:  # such as pseudonyms
+        return Same(NULL, len(fragments))
+    return [
+        one if is_usual(one) or ((b"@" in one or b"\\" in one) and _is_email(one)) else NULL
+        for one in fragments
+    ]
+
+
+def _is_email(fragment: bytes) -> bool:
+    return fragment[:1] == b'"' and _EMAIL.fullmatch(text_of(fragment)) is not None
 
 
 def _ip(fragments: Sequence[bytes]) -> Sequence[bytes]:
@@ -280,10 +291,19 @@ def converted(column: Column, conversions: Sequence[str]) -> Sequence[bytes]:
         fragments, known = column.strings(), _OF_FRAGMENTS
     else:
         fragments = column.json() if first in _AS_JSON else column.strings()
-        fragments, known = _OF_FRAGMENTS[first](fragments), _OF_FRAGMENTS
+        fragments, known = _each(_OF_FRAGMENTS[first], fragments), _OF_FRAGMENTS
     for name in others:
-        fragments, known = known.get(name, _OF_FRAGMENTS[name])(fragments), _OF_FRAGMENTS
+        fragments, known = _each(known.get(name, _OF_FRAGMENTS[name]), fragments), _OF_FRAGMENTS
     return fragments
+
+
+def _each(
+    conversion: Callable[[Sequence[bytes]], Sequence[bytes]], fragments: Sequence[bytes]
+) -> Sequence[bytes]:
+    """A conversion of all values, done once where they are the same."""
+    if type(fragments) is Same:
+        return Same(conversion([fragments.value])[0], len(fragments))
+    return conversion(fragments)
 
 
 def converted_text(text: str, conversions: Sequence[str]) -> bytes:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.formats.binding import NOTHING
 from exporter.formats.conversions import NULL
+from exporter.formats.lookups import Match
 from exporter.formats.nodes import (
     Column,
     Constant,
     Delivery,
     Expression,
     First,
-    Match,
     Member,
     Reused,
     Settled,

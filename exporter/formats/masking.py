@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.formats.secret_names import MASK, Kind, is_secret, kind_of
 from exporter.formats.secret_signs import places
 from exporter.formats.selection import text_of
-from exporter.fragments import joined
+from exporter.fragments import Same, has_words, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +71,10 @@ class MaskedColumn:
 
 def suspicious(fragments: Sequence[bytes]) -> list[int]:
     """Which values have a sign of a secret, by their indexes."""
+    if type(fragments) is Same:
+        return list(range(len(fragments))) if places(fragments.value) else []
+    if not has_words(fragments):
+        return []
     text = joined(fragments)
     indexes: dict[int, None] = {}
     index = end = 0

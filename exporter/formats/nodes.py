@@ -9,12 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from exporter.formats.conversions import NULL, Remembered, converted, text_of
-from exporter.formats.patterns import pattern_of
+from exporter.formats.conversions import NULL, converted
 from exporter.formats.weaving import each_woven, woven
-from exporter.fragments import Strings, picked
+from exporter.fragments import Same, Strings, has_null, picked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -57,10 +56,12 @@ class Node(Protocol):
         """What the fragments are put together from, to be put together with what is around them."""
         ...
 
+    def certain(self, view: View) -> Sequence[Part] | None:
+        """The same if every record here has a value; None if one has none, or may have none."""
+        ...
+
 
 Piece: TypeAlias = "bytes | Node"
-
-_ABSENT: Final = frozenset({NULL, b'""'})
 
 
 # --- Records ---------------------------------------------------------------------------------------
@@ -117,9 +118,11 @@ def lines_of(view: View, pieces: Sequence[Piece]) -> bytes:
 
 
 def _parts(view: View, pieces: Sequence[Piece]) -> Iterator[Part]:
-    return chain.from_iterable(
-        (piece,) if isinstance(piece, bytes) else piece.parts(view) for piece in pieces
-    )
+    return chain.from_iterable(_parts_of(piece, view) for piece in pieces)
+
+
+def _parts_of(piece: Piece, view: View) -> Sequence[Part]:
+    return (piece,) if isinstance(piece, bytes) else piece.parts(view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,11 @@ class Expression(ABC):
         """Itself, but for what is put together from several."""
         return (self.fragments(view),)
 
+    def certain(self, view: View) -> Sequence[Part] | None:
+        """Itself, but for what is put together from several."""
+        values = view.of(self)
+        return None if has_null(values) else (values,)
+
 
 class Constant(Expression):
     """The same for every record."""
@@ -164,7 +172,7 @@ class Constant(Expression):
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
-        return [self.fragment] * view.count
+        return Same(self.fragment, view.count)
 
 
 class Delivery(Expression):
@@ -174,7 +182,7 @@ class Delivery(Expression):
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
-        return [b"%d" % view.sequence] * view.count
+        return Same(b"%d" % view.sequence, view.count)
 
 
 class Column(Expression):
@@ -198,9 +206,10 @@ class Settled(Expression):
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
-        return [
-            NULL if one[:1] in b" n" and one.strip() == NULL else one for one in self._node.fragments(view)
-        ]
+        values = self._node.fragments(view)
+        if type(values) is Strings:
+            return values
+        return [NULL if one[:1] in b" n" and one.strip() == NULL else one for one in values]
 
 
 class Stripped(Expression):
@@ -211,7 +220,8 @@ class Stripped(Expression):
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
-        return list(map(bytes.strip, self._node.fragments(view)))
+        values = self._node.fragments(view)
+        return values if type(values) is Strings else list(map(bytes.strip, values))
 
 
 class Woven(Expression):
@@ -245,10 +255,14 @@ class Member(Expression):
 
     def parts(self, view: View) -> Sequence[Part]:
         """Where every record has a value, what is around it stands in every record as well."""
-        if self._written is None and isinstance(values := view.of(self._node), Strings):
-            before, after = self._around
-            return (before, values, after)
-        return (self.fragments(view),)
+        if self._written is not None:
+            return (self.fragments(view),)
+        before, after = self._around
+        found = self._node.certain(view)
+        if found is not None:
+            return (before, *found, after)
+        nothing = view.of(self._node).count(NULL) == view.count
+        return () if nothing else (self.fragments(view),)
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
@@ -273,10 +287,26 @@ class Sparse(Expression):
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
         style, skipped = self._style, len(self._style.separator)
+        certain = self.certain(view)
+        if certain is not None:
+            return each_woven(certain, view.count)
         return [
             style.opening + one[skipped:] + style.closing if one else style.nothing
             for one in self._members.fragments(view)
         ]
+
+    def certain(self, view: View) -> Sequence[Part] | None:
+        """Its members, if the first one that is there at all is there in every record."""
+        style, members = self._style, iter(self._members.pieces)
+        for first in members:
+            parts = _parts_of(first, view)
+            if parts:
+                label, *others = parts
+                if not isinstance(label, bytes):
+                    return None
+                opening = style.opening + label[len(style.separator) :]
+                return [opening, *others, *_parts(view, [*members]), style.closing]
+        return None
 
 
 class Written(Expression):
@@ -303,64 +333,19 @@ class First(Expression):
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
         first, *others = self._nodes
-        found = list(view.of(first))
+        values = view.of(first)
+        if type(values) is Strings or (type(values) is Same and values.value != NULL):
+            return values
+        found = list(values)
         for node in others:
             missing = [index for index, one in enumerate(found) if one == NULL]
             if not missing:
                 break
-            _put(node, view, missing, found)
+            put(node, view, missing, found)
         return found
 
 
-class Match(Expression):
-    """A lookup: which branch a record takes is looked up by its key, and remembered for equal ones."""
-
-    def __init__(self, key: Node, branches: Sequence[tuple[str, Node]], nothing: Node) -> None:
-        self._key = key
-        self._patterns = [pattern_of(pattern) for pattern, _ in branches]
-        fits_all = any(pattern == "*" for pattern, _ in branches)
-        self._branches = [*(node for _, node in branches), *(() if fits_all else (nothing,))]
-        self.nullable = any(node.nullable for node in self._branches)
-        self._constants = [node.fragment if isinstance(node, Constant) else NULL for node in self._branches]
-        self._taken = Remembered(self._branch_of)
-        self._asks_for_presence = {pattern for pattern, _ in branches} <= {"", "?*", "*"}
-        self._others = [
-            (index, node) for index, node in enumerate(self._branches) if not isinstance(node, Constant)
-        ]
-
-    def _branch_of(self, key: bytes) -> int:
-        text = text_of(key)
-        fitting = (index for index, one in enumerate(self._patterns) if one.fullmatch(text))
-        return next(fitting, len(self._patterns))
-
-    def _branches_of(self, keys: Sequence[bytes]) -> list[int]:
-        if not self._asks_for_presence:
-            return list(map(self._taken.__getitem__, keys))
-        # Such keys may be ids, no two of which are equal: there is nothing to remember.
-        absent, present = self._taken[NULL], self._taken[b'"x"']
-        if isinstance(keys, Strings):
-            return [present if one else absent for one in keys.inside]
-        return [absent if one in _ABSENT or _is_blank(one) else present for one in keys]
-
-    def fragments(self, view: View) -> Sequence[bytes]:
-        """One for each record."""
-        taken, constants = self._branches_of(view.of(self._key)), self._constants
-        found = [constants[branch] for branch in taken]
-        for branch, node in self._others:
-            count = taken.count(branch)
-            if count == view.count:
-                return view.of(node)
-            if count:
-                _put(node, view, [index for index, one in enumerate(taken) if one == branch], found)
-        return found
-
-
-def _is_blank(fragment: bytes) -> bool:
-    """Whether it is null or an empty text with spaces around it, as a column of JSON may have it."""
-    return b" " in (fragment[:1], fragment[-1:]) and not text_of(fragment)
-
-
-def _put(node: Node, view: View, indexes: Sequence[int], found: list[bytes]) -> None:
+def put(node: Node, view: View, indexes: Sequence[int], found: list[bytes]) -> None:
     """Work an expression out for some of the records, and put what it gives in their places."""
     for index, one in zip(indexes, _Picked(view, indexes).of(node), strict=True):
         found[index] = one
@@ -376,6 +361,10 @@ class Reused(Expression):
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""
         return view.of(self._node)
+
+    def certain(self, view: View) -> Sequence[Part] | None:
+        """What the expression says."""
+        return self._node.certain(view)
 
 
 def _merged(pieces: Sequence[Piece]) -> Sequence[Piece]:

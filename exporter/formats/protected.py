@@ -127,12 +127,18 @@ class _Looks:
         return kind(self.block, name, changed, lambda values: self._take_all(f"{name} {how}", name, values))
 
     def _take_all(self, label: str, name: str, values: Sequence[bytes]) -> None:
-        self._take(label, name, [index for index, value in enumerate(values) if value != NULL])
+        if NULL in values:
+            self._take(label, name, [index for index, value in enumerate(values) if value != NULL])
+        elif values:
+            self._noted(label, name).update(self.rows)
 
     def _take(self, label: str, name: str, indexes: Sequence[int]) -> None:
         if indexes:
-            taken = self.taken.setdefault(f"{label}\0{name}", set())
-            taken.update(self.rows[index] for index in indexes)
+            rows = self.rows
+            self._noted(label, name).update([rows[index] for index in indexes])
+
+    def _noted(self, label: str, name: str) -> set[int]:
+        return self.taken.setdefault(f"{label}\0{name}", set())
 
 
 class ProtectedBlock:

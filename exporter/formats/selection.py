@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -99,7 +100,7 @@ class Selection:
         if not self._conditions:
             return None
         verdicts = [condition.verdicts(block) for condition in self._conditions]
-        indexes = [index for index, fits in enumerate(zip(*verdicts, strict=True)) if all(fits)]
+        indexes = list(compress(range(len(block)), map(all, zip(*verdicts, strict=True))))
         return None if len(indexes) == len(block) else indexes
 
 

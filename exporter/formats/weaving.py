@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from exporter.fragments import Strings
+from exporter.fragments import QUOTE, Same, Strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -12,15 +12,13 @@ if TYPE_CHECKING:
 Part: TypeAlias = "bytes | Sequence[bytes]"
 """What stands in every record, or one fragment for each."""
 
-_QUOTE: Final = b'"'
-
 
 def woven(parts: Iterable[Part], count: int) -> bytes:
     """The parts of each of ``count`` records, one record after another.
 
     Raises ValueError for a column of another length: one value short would cost a record in silence.
     """
-    texts, columns = _sorted_out(parts)
+    texts, columns = _sorted_out(parts, count)
     if not columns or not count:
         return texts[0] * count
     # A list of all pieces in their order, filled a column at a time: each of these calls runs in C.
@@ -36,23 +34,28 @@ def woven(parts: Iterable[Part], count: int) -> bytes:
 
 def each_woven(parts: Iterable[Part], count: int) -> Sequence[bytes]:
     """The parts of each record by itself."""
-    texts, columns = _sorted_out(parts)
+    texts, columns = _sorted_out(parts, count)
     if not columns:
-        return [texts[0]] * count
+        return Same(texts[0], count)
     template = b"%b".join([text.replace(b"%", b"%%") for text in texts])
     return list(map(template.__mod__, zip(*columns, strict=True)))
 
 
-def _sorted_out(parts: Iterable[Part]) -> tuple[list[bytes], list[Sequence[bytes]]]:
-    """The columns, and the texts before, between and behind them, with the quotes that columns lack."""
+def _sorted_out(parts: Iterable[Part], count: int) -> tuple[list[bytes], list[Sequence[bytes]]]:
+    """The columns, and the texts before, between and behind them, with the quotes that columns lack.
+
+    A column that has the same value in every record is a text.
+    """
     texts, columns = [b""], []
     for part in parts:
         if isinstance(part, bytes):
             texts[-1] += part
-        elif isinstance(part, Strings):
-            texts[-1] += _QUOTE
+        elif type(part) is Strings:
+            texts[-1] += QUOTE
             columns.append(part.inside)
-            texts.append(_QUOTE)
+            texts.append(part.end)
+        elif type(part) is Same and len(part) == count:
+            texts[-1] += part.value
         else:
             columns.append(part)
             texts.append(b"")

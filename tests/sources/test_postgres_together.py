@@ -201,6 +201,22 @@ def test_without_an_index_a_group_is_read_all_the_same(new_bench: Callable[..., 
     assert read_all(bench.source, ranges) == [read(bench.source, one) for one in ranges]
 
 
+@pytest.mark.parametrize("block_rows", [2, 3, 4, 7])
+def test_what_a_scan_cut_in_two_is_one_block(
+    new_bench: Callable[..., PostgresBench], block_rows: int
+) -> None:
+    """A small account is one block, wherever the scan's blocks end; none is larger than a block may be."""
+    bench = new_bench(Variant(block_rows=block_rows))
+    _, ranges = fill(bench)
+    expected = [read(bench.source, one) for one in ranges]
+    with closing(bench.source.read(ranges, None)) as found:
+        sizes = [(index, len(block)) for index, block in found]
+    assert max(size for _, size in sizes) <= block_rows
+    if block_rows >= len(expected[0]):
+        assert sizes == [(index, 3) for index in range(len(ranges))]
+    assert read_all(bench.source, ranges) == expected
+
+
 def test_records_out_of_turn_are_nobodys() -> None:
     """A scan that came in another order than was asked for ends in an error, and in nobody's file."""
     layout = CopyLayout((CopyColumn("account", Kind.TEXT),), ("account",), replace(ROLES, id="account"))

@@ -7,19 +7,23 @@ bytes: views of a driver's memory would cost half as much again, because the gar
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from exporter.fragments import Same
 from exporter.model import Branch
 from exporter.sources.postgres import values
 from exporter.sources.postgres.values import NULL, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from exporter.columns import NumberTimes, Roles
     from exporter.model import Key, Keys, Scalar
+
+    _Split = Callable[[str], list[bytes]]
+    """The values of a column by its name."""
 
 __all__ = ["CopyBlock", "CopyColumn", "CopyLayout", "CopyValues", "Kind", "blocks", "key_of"]
 
@@ -46,10 +50,15 @@ class CopyLayout:
     roles: Roles
     times: NumberTimes | None = None
     valid_utf8: bool = True
+    _positions: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        positions = {column.name: index for index, column in enumerate(self.columns)}
+        object.__setattr__(self, "_positions", positions)
 
     def position(self, name: str) -> int:
         """Where in a row a column stands."""
-        return next(index for index, column in enumerate(self.columns) if column.name == name)
+        return self._positions[name]
 
 
 class CopyValues:
@@ -79,18 +88,25 @@ class CopyValues:
     def _converted(self, conversion: values.Conversion) -> Sequence[bytes]:
         if not self._fields:
             return []
+        first, count = self._fields[0], len(self._fields)
+        is_same = self._fields[-1] == first and self._fields.count(first) == count
+        fields = [first] if is_same else self._fields
         if not self._layout.valid_utf8:
-            values.require_utf8(self._fields)
-        return conversion(self._fields)
+            values.require_utf8(fields)
+        found = conversion(fields)
+        return Same(found[0], count) if is_same else found
 
 
 class CopyBlock:
-    """A block over rows of COPY."""
+    """A block over rows of COPY; ``split`` gives the values of a column, where the rows are split already."""
 
-    def __init__(self, branch: Branch, layout: CopyLayout, rows: Sequence[bytes]) -> None:
+    def __init__(
+        self, branch: Branch, layout: CopyLayout, rows: Sequence[bytes], split: _Split | None = None
+    ) -> None:
         self.branch = branch
         self._layout = layout
         self._rows = rows
+        self._split = split
 
     def __len__(self) -> int:
         """How many records."""
@@ -127,9 +143,19 @@ class CopyBlock:
         """A part of this block."""
         return CopyBlock(self.branch, self._layout, self._rows[start:stop])
 
+    def followed_by(self, block: CopyBlock) -> CopyBlock:
+        """This block and its neighbour as one."""
+        return CopyBlock(self.branch, self._layout, [*self._rows, *block._rows])
+
     def pick(self, indexes: Sequence[int]) -> CopyBlock:
         """Some records of this block, in its order."""
-        return CopyBlock(self.branch, self._layout, [self._rows[index] for index in indexes])
+        rows = self._rows
+        # Somebody has looked into this block, to choose: its rows are not split again.
+        whole = self._of if "_fields" in vars(self) else None
+        some = [rows[index] for index in indexes]
+        return CopyBlock(
+            self.branch, self._layout, some, None if whole is None else partial(_of_some, whole, indexes)
+        )
 
     def belongs_to(self, account: str) -> bool:
         """Whether every record's account has exactly these bytes; COPY escapes equal texts alike."""
@@ -137,6 +163,8 @@ class CopyBlock:
             expected = values.escaped(account.encode(errors="surrogateescape"))
         except UnicodeEncodeError:  # half a surrogate pair: no database gave out that text
             return False
+        if len(self) == 1:
+            return _field(self._rows[0], self._layout, self._layout.roles.account)[0] == expected
         return self._of(self._layout.roles.account).count(expected) == len(self)
 
     def raw(self, index: int) -> bytes:
@@ -156,6 +184,8 @@ class CopyBlock:
         return fields
 
     def _of(self, name: str) -> list[bytes]:
+        if self._split is not None:
+            return self._split(name)
         return self._fields[self._layout.position(name) :: len(self._layout.columns)]
 
     def _column(self, name: str) -> CopyValues:
@@ -165,6 +195,11 @@ class CopyBlock:
 
     def _kind(self, name: str) -> Kind:
         return self._layout.columns[self._layout.position(name)].kind
+
+
+def _of_some(whole: _Split, indexes: Sequence[int], name: str) -> list[bytes]:
+    fields = whole(name)
+    return [fields[index] for index in indexes]
 
 
 def _scalars(fields: Sequence[bytes], kind: Kind) -> list[Scalar]:

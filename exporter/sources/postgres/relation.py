@@ -35,6 +35,8 @@ _KINDS: Final[Mapping[int, Kind]] = {
     1184: Kind.TIMESTAMPTZ,
     1114: Kind.TIMESTAMP,
     1082: Kind.DATE,
+    **dict.fromkeys((26, 28, 5069), Kind.CODE),  # oid, xid, xid8
+    **dict.fromkeys((650, 774, 829, 869, 2950), Kind.CODE),  # cidr, macaddr8, macaddr, inet, uuid
 }
 _TABLES: Final = {"r": "table", "p": "partitioned table", "v": "view", "m": "view", "f": "foreign table"}
 _NAME = re.compile(r'(?:"((?:[^"]|"")+)"|([^".]+))(?:\.|$)')

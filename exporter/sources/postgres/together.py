@@ -15,6 +15,7 @@ from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from exporter.sources.postgres.connection import PIECE_BYTES
 from exporter.sources.postgres.copy import blocks
 
 if TYPE_CHECKING:
@@ -115,11 +116,29 @@ class _Group:
         """The last branch of these ranges, and what was kept of each before it."""
         turns, left = self._turns(indexes), deque(indexes)
         with closing(self._scanned(turns, selection)) as found:
-            for block in found:
-                for index, part in turns.parts(block):
-                    yield from self._kept_until(index, left)
-                    yield index, part
+            parts = (part for block in found for part in turns.parts(block))
+            for index, whole in self._put_together(parts):
+                yield from self._kept_until(index, left)
+                yield index, whole
         yield from self._kept_until(indexes[-1], left)
+
+    def _put_together(self, parts: Iterator[tuple[int, CopyBlock]]) -> Iterator[tuple[int, CopyBlock]]:
+        """What blocks of the scan cut in two: every block has its price."""
+        before = next(parts, None)
+        for index, part in parts:
+            if before is not None and before[0] == index and self._is_small(before[1], part):
+                before = index, before[1].followed_by(part)
+                continue
+            if before is not None:
+                yield before
+            before = index, part
+        if before is not None:
+            yield before
+
+    def _is_small(self, *parts: CopyBlock) -> bool:
+        if sum(map(len, parts)) > self._block_rows:
+            return False
+        return sum(part.size_bytes for part in parts) <= PIECE_BYTES
 
     def _kept_until(self, index: int, left: deque[int]) -> Iterator[tuple[int, CopyBlock]]:
         while left and left[0] <= index:

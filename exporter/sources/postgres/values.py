@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.columns import NANOSECONDS
-from exporter.fragments import Strings
+from exporter.fragments import QUOTE, Figures, Strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +63,7 @@ _NO_NUMBERS = {NULL: b"null", **{name: b'"%b"' % name for name in (b"NaN", b"Inf
 _ZONE = b"+00"  # every session is in UTC
 _DIGITS = b"0123456789"
 _SIGNS = b"-- ::."
-_NO_TIME = b"0000-00-00T00:00:00.000000"  # there is no year 0
+_NO_TIME = b"0000-00-00 00:00:00.000000"  # there is no year 0
 _WIDTH, _WIDTH_OF_SECOND = len(_NO_TIME), len(b"0000-00-00 00:00:00")
 
 
@@ -71,7 +71,8 @@ class Kind(StrEnum):
     """How COPY's text of a type becomes JSON: as `to_json` has it, but for bytes and times.
 
     Bytes become base64, timestamps six digits and a Z. INTEGER is for int2, int4 and int8, NUMBER for
-    numeric, float4 and float8, JSON for json and jsonb, and TEXT for every type that has no kind of its own.
+    numeric, float4 and float8, JSON for json and jsonb, CODE for types whose text has neither words nor
+    anything to escape (addresses, UUIDs, transaction ids), and TEXT for every type without a kind of its own.
     The session is in UTC, with `datestyle = ISO`, `bytea_output = hex` and `extra_float_digits = 1`.
     """
 
@@ -83,6 +84,7 @@ class Kind(StrEnum):
     TIMESTAMPTZ = "timestamptz"
     TIMESTAMP = "timestamp"
     DATE = "date"
+    CODE = "code"
     TEXT = "text"
 
 
@@ -122,10 +124,10 @@ def time_key(kind: Kind, value: bytes) -> str:
 
 def time_keys(kind: Kind, values: Sequence[bytes]) -> Sequence[str]:
     """The same of a whole column, all at once where none of them is odd."""
-    found = None if kind is Kind.DATE else _canonical(kind, values, b"")
+    found = None if kind is Kind.DATE else _canonical(kind, values)
     if found is None or _NO_TIME in found:
         return [time_key(kind, value) for value in values]
-    return found.decode().replace("T", " ").split("\n")
+    return found.decode().split(_zone(kind).decode() + "\n")[:-1]
 
 
 def number_key(value: bytes) -> Scalar:
@@ -196,10 +198,10 @@ def instants(kind: Kind, values: Sequence[bytes], unit: str | None) -> Sequence[
         return [number_instant(value, unit) for value in values]
     if kind is Kind.DATE:
         return [_instant(kind, value, b"Z") for value in values]
-    found = _canonical(kind, values, b"Z")
-    if found is None or _NO_TIME + b"Z" in found:
+    found = _canonical(kind, values)
+    if found is None or _NO_TIME in found:
         raise ValueError(UNREADABLE)
-    return Strings(found.split(b"\n"), found)
+    return _as_strings(kind, found, b"Z")
 
 
 def _texts(values: Sequence[bytes]) -> Sequence[bytes]:
@@ -216,13 +218,13 @@ def _texts(values: Sequence[bytes]) -> Sequence[bytes]:
     return _strings(inside) if NULL in remarkable else Strings(inside, joined)
 
 
-def _strings(inside: Sequence[bytes]) -> Sequence[bytes]:
+def _strings(inside: Sequence[bytes], *, has_words: bool = True) -> Sequence[bytes]:
     r"""What is inside of JSON strings as these, but null for ``\N``, which no text is.
 
     No text has ``"\N"`` inside: its own quotes have a backslash before them, and ``\N`` is no escape.
     """
     if NULL not in inside:
-        return Strings(inside)
+        return Strings(inside, has_words=has_words)
     quoted = b'"%b"' % b'"\n"'.join(inside)
     return quoted.replace(b'"%b"' % NULL, b"null").split(b"\n")
 
@@ -243,18 +245,20 @@ def _json_texts(values: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _integers(values: Sequence[bytes]) -> Sequence[bytes]:
-    return values if NULL not in values else [b"null" if value == NULL else value for value in values]
+    return Figures(
+        values if NULL not in values else [b"null" if value == NULL else value for value in values]
+    )
 
 
 def _numbers(values: Sequence[bytes]) -> Sequence[bytes]:
     together = b"\n".join(values)
     if b"N" not in together and b"I" not in together:  # one of which is in whatever is no number
-        return values
-    return [_NO_NUMBERS.get(value, value) for value in values]
+        return Figures(values)
+    return Figures([_NO_NUMBERS.get(value, value) for value in values])
 
 
-def _booleans(words: Mapping[bytes, bytes], values: Sequence[bytes]) -> list[bytes]:
-    return [words[value] for value in values]
+def _booleans(words: Mapping[bytes, bytes], values: Sequence[bytes]) -> Sequence[bytes]:
+    return Figures(map(words.__getitem__, values))
 
 
 def _bytes(values: Sequence[bytes]) -> list[bytes]:
@@ -268,19 +272,22 @@ def _base64(value: bytes) -> bytes:
 
 
 def _short_texts(values: Sequence[bytes]) -> Sequence[bytes]:
-    """Texts of types whose values never need an escape."""
-    return _strings(values)
+    """Texts of types whose values never need an escape, and are nobody's words."""
+    return _strings(values, has_words=False)
 
 
 def _timestamps(kind: Kind, values: Sequence[bytes]) -> Sequence[bytes]:
     """RFC 3339 with six digits; infinity, years before 1 and from 10000 on as PostgreSQL writes them."""
     mark = b"Z" if kind is Kind.TIMESTAMPTZ else b""
-    found = _canonical(kind, values, mark)
+    found = _canonical(kind, values)
     if found is not None:
-        inside, nothing = found.split(b"\n"), _NO_TIME + mark
-        if nothing not in found:
-            return Strings(inside, found)
-        return [b"null" if one == nothing else b'"%b"' % one for one in inside]
+        strings = _as_strings(kind, found, mark)
+        if _NO_TIME not in found:
+            return strings
+        nothing = _NO_TIME.replace(b" ", b"T")
+        return [
+            b"null" if inside == nothing else one for one, inside in zip(strings, strings.inside, strict=True)
+        ]
     usual = _FORMS[kind].fullmatch
     return [_instant(kind, value, mark) if usual(value) else _strings([value])[0] for value in values]
 
@@ -289,9 +296,16 @@ def _instant(kind: Kind, value: bytes, mark: bytes) -> bytes:
     return b'"%b%b"' % (time_key(kind, value).replace(" ", "T").encode(), mark)
 
 
-def _canonical(kind: Kind, values: Sequence[bytes], mark: bytes) -> bytes | None:
-    """Timestamps with a T, six digits and a mark, NULL as ``_NO_TIME``, one a line; None if one is odd."""
-    zone = _ZONE if kind is Kind.TIMESTAMPTZ else b""
+def _as_strings(kind: Kind, found: bytes, mark: bytes) -> Strings:
+    """Canonical timestamps as RFC 3339 has them, with a mark in place of the zone."""
+    inside = found.replace(b" ", b"T").split(_zone(kind) + b"\n")
+    inside.pop()  # what follows the last one
+    return Strings(inside, end=mark + QUOTE, has_words=False)
+
+
+def _canonical(kind: Kind, values: Sequence[bytes]) -> bytes | None:
+    """Timestamps with six digits and their zone, each on a line, NULL as ``_NO_TIME``; None if one is odd."""
+    zone = _zone(kind)
     width = _WIDTH + len(zone)
     fixed = b"\n".join([one if len(one) == width else _padded(one, zone) for one in values]) + b"\n"
     # Widths, the place of one sign and the order of all: what is left can only be digits in their places.
@@ -302,13 +316,17 @@ def _canonical(kind: Kind, values: Sequence[bytes], mark: bytes) -> bytes | None
         return None
     if zone and (fixed[width - 1 :: line].strip(b"0") or fixed[width - 2 :: line].strip(b"0")):
         return None
-    return fixed[:-1].replace(b" ", b"T").replace(zone + b"\n", mark + b"\n").removesuffix(zone) + mark
+    return fixed
+
+
+def _zone(kind: Kind) -> bytes:
+    return _ZONE if kind is Kind.TIMESTAMPTZ else b""
 
 
 def _padded(value: bytes, zone: bytes) -> bytes:
     """A time with six digits of a second; what is none stays odd."""
     if value == NULL:
-        return _NO_TIME.replace(b"T", b" ") + zone
+        return _NO_TIME + zone
     bare = value.removesuffix(zone)
     if zone and bare == value:
         return value
@@ -326,6 +344,7 @@ AS_JSON: Final[Mapping[Kind, Conversion]] = {
     Kind.TIMESTAMPTZ: partial(_timestamps, Kind.TIMESTAMPTZ),
     Kind.TIMESTAMP: partial(_timestamps, Kind.TIMESTAMP),
     Kind.DATE: _short_texts,
+    Kind.CODE: _short_texts,
     Kind.TEXT: _texts,
 }
 """Values as the JSON they are. None of these takes an empty column."""
