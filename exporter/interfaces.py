@@ -6,7 +6,8 @@ in ``wiring``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -94,6 +95,41 @@ class Block(Protocol):
         ...
 
 
+class Way(Enum):
+    """Which of a column's forms stands in a line."""
+
+    JSON = "json"
+    STRINGS = "strings"
+    INSTANTS = "instants"
+
+
+class Member(NamedTuple):
+    """A name of a line, which stands in JSON as it is, and the column whose values it has."""
+
+    name: str
+    column: str
+    way: Way
+
+
+class Template(Protocol):
+    """How a format's lines look, each a JSON object of plain columns; equal ones make equal lines."""
+
+    def members(self, columns: Sequence[str]) -> Sequence[Member] | None:
+        """All of them, nulls included, for a source with these columns; None where lines are not so."""
+        ...
+
+    def fits(self, lines: bytes) -> bool:
+        """Whether the format would leave lines that were made so as they are; False in doubt."""
+        ...
+
+
+@runtime_checkable
+class Lined(Protocol):
+    """A block that has its lines, made after a template and found to fit, in place of its columns."""
+
+    lines: bytes
+
+
 class Source(Protocol):
     """The database where audit records live, read with the right to select and no other.
 
@@ -163,11 +199,27 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class LineSource(Protocol):
+    """A source that can make lines itself, and does where that is faster."""
+
+    def read_lines(
+        self, ranges: Sequence[Range], columns: Sequence[str] | None, template: Template
+    ) -> Generator[tuple[int, Block]]:
+        """As ``read``; any of the blocks may be `Lined`, its lines the very bytes that its columns make."""
+        ...
+
+
 class Format(Protocol):
     """Turns blocks into lines; compiled once from the settings of a plan."""
 
     columns: Sequence[str] | None
     """The source columns it needs; None is all of them."""
+
+    @property
+    def template(self) -> Template | None:
+        """How its lines look, if they are plain: a block that is `Lined` after it can be encoded."""
+        ...
 
     def chosen(self, block: Block) -> Sequence[int] | None:
         """Which records go out, by their indexes; None is all. Never raises: in doubt, one goes out."""

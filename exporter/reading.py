@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import stamina
 
 from exporter.errors import SourceBusy, SourceChanged, SourceError
+from exporter.interfaces import LineSource
 from exporter.model import Occasion
 from exporter.packages import member_of
 from exporter.rendering import Renderer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.interfaces import Block, Format, FormatCompiler, Source
+    from exporter.model import Range
     from exporter.rendering import Rendered
     from exporter.steps import Step
     from exporter.workspace import Workspace
@@ -165,12 +167,11 @@ class _Pass:
             self._alone = True  # whose it is shows when they are read one by one
 
     def _read(self) -> None:
-        """One reading, of all with the columns of the first, as far as each is read to its end."""
+        """One reading, of all that need of it what the first does, as far as each is read to its end."""
         first, *others = self._left.values()
-        columns = first.form.columns
-        asked = [first, *(one for one in others if not self._alone and one.form.columns == columns)]
+        asked = [first, *(one for one in others if not self._alone and _is_alike(one.form, first.form))]
         # Closed here and not when garbage is collected: until then it holds a transaction of the source.
-        with closing(self._source.read([one.step.range for one in asked], columns)) as found:
+        with closing(self._found([one.step.range for one in asked], first.form)) as found:
             blocks = _Blocks(found, self._part)
             blocks.advance()
             while blocks.following is not None:
@@ -180,6 +181,13 @@ class _Pass:
             for task in asked:
                 if task.step.job.name in self._left:
                     self._render(task, blocks)
+
+    def _found(self, ranges: Sequence[Range], form: Format) -> Generator[tuple[int, Block]]:
+        """The blocks of a reading, as lines where the source can make them itself."""
+        source, template = self._source, form.template
+        if template is not None and isinstance(source, LineSource):
+            return source.read_lines(ranges, form.columns, template)
+        return source.read(ranges, form.columns)
 
     def _render(self, task: _Task, blocks: _Blocks) -> bool:
         """The archive of the range whose blocks follow; whether it was read to its end."""
@@ -214,3 +222,8 @@ class _Pass:
         """Let go of all that are not begun."""
         left, self._left = self._left, {}
         self._late([task.step for task in left.values()])
+
+
+def _is_alike(one: Format, other: Format) -> bool:
+    """Whether both can be given the same blocks."""
+    return one.columns == other.columns and one.template == other.template

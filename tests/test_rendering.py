@@ -107,7 +107,7 @@ def test_blocks_are_taken_one_by_one(tmp_path: Path) -> None:
 
     class Watched:
         columns: Sequence[str] | None = None
-        chosen, bad_line = encoded.chosen, encoded.bad_line
+        chosen, bad_line, template = encoded.chosen, encoded.bad_line, encoded.template
 
         def encode(self, one: Any) -> tuple[bytes, Mapping[str, int]]:  # noqa: ANN401 - whatever block
             lines.append(encoded.encode(one)[0])

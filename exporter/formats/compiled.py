@@ -11,11 +11,13 @@ from exporter.formats.masking import masked_bytes
 from exporter.formats.protected import Protection
 from exporter.formats.protection import ORIGINAL, require_key, shown_of
 from exporter.formats.selection import Selection, require
+from exporter.interfaces import Lined
 from exporter.model import LEADING_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from exporter.formats.templates import PlainTemplate
     from exporter.interfaces import Block
     from exporter.model import BadRecord, Occasion, Rendering
 
@@ -28,6 +30,9 @@ class Encoder(Protocol):
 
     columns: Sequence[str] | None
     """The source columns it needs; None is all of them."""
+
+    template: PlainTemplate | None
+    """How its lines look, if they are plain."""
 
     def encode(self, block: Block) -> bytes:
         """One line per record, each with its line feed; raises ValueError when one cannot be rendered."""
@@ -59,6 +64,14 @@ class CompiledFormat:
         self._is_checked = self.columns is not None  # the source itself misses a column that it is asked for
 
     @property
+    def template(self) -> PlainTemplate | None:
+        """How the lines look where values are only written down, or looked through for secrets."""
+        plain = self._encoder.template
+        if plain is None or self._named or self._selection.has_fields:
+            return None
+        return replace(plain, without_secrets=self._protection.masks_secrets)
+
+    @property
     def named(self) -> Sequence[str]:
         """The source columns that it asks for by name."""
         return self._named if self.columns is None else self.columns
@@ -70,6 +83,8 @@ class CompiledFormat:
 
     def encode(self, block: Block) -> tuple[bytes, Mapping[str, int]]:
         """The lines, and how many values were protected."""
+        if isinstance(block, Lined):
+            return block.lines, {}
         self._check(block)
         if not self._protection.is_needed:
             return self._encoder.encode(block), {}

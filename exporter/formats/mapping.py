@@ -15,11 +15,13 @@ from exporter.formats.conversions import epoch_of
 from exporter.formats.expressions import Compiler, members, pieces_of
 from exporter.formats.lines import Quoted, bad_trees, envelope_style, line_of
 from exporter.formats.nodes import BlockView, lines_of
+from exporter.formats.templates import template_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exporter.formats.nodes import Node, Piece
+    from exporter.formats.templates import PlainTemplate
     from exporter.interfaces import Block
     from exporter.model import BadRecord, Json, Occasion
 
@@ -34,12 +36,16 @@ class MappedFormat:
     columns: Sequence[str] | None
     """The source columns it needs; None is all of them."""
 
+    template: PlainTemplate | None
+    """How its lines look, if they are plain."""
+
     def __init__(self, mapping: Json, occasion: Occasion | None = None) -> None:
         there = None if occasion is None else occasion.columns
         self._mapping: Any = mapping
         self._sequence = 0 if occasion is None else occasion.sequence
         self._window_end = _EPOCH if occasion is None else occasion.window_end
         self._pieces, self.columns = _compiled(json.dumps(mapping), there)
+        self.template = template_of(mapping)
 
     def encode(self, block: Block) -> bytes:
         """Lines; raises ValueError when a record cannot be rendered."""

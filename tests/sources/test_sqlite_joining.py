@@ -19,7 +19,7 @@ from exporter.columns import SEPARATOR, Roles, TextTimes
 from exporter.errors import SourceError
 from exporter.model import Branch, Range, Seal, Window
 from exporter.sources.sqlite import SqliteSource
-from exporter.sources.sqlite import joining as module
+from exporter.sources.sqlite import ahead as module
 from exporter.sources.sqlite.joined import NULL, ODD, JoinedBlock
 from exporter.sources.sqlite.joining import Joining
 from exporter.sources.sqlite.snapshot import Snapshot
@@ -229,6 +229,17 @@ def test_integers_in_a_column_without_a_type_are_joined_from_the_second_block_on
     found = blocks(source_of(path, block_rows=4))
     assert [isinstance(block, JoinedBlock) for block in found] == [False, True, True]
     assert [one for block in found for one in block.columns["c4"].json()] == [b"5"] * 12
+
+
+def test_integers_stay_integers_behind_a_text_in_their_column(path: Path) -> None:
+    """A column of integers that had a text in one block may have integers in the next: they are no texts."""
+    fill(path, usual(2, "x", "a text") + usual(2, "x", 5))
+    found = blocks(source_of(path, block_rows=1))
+    assert sorted(one for block in found for one in block.columns["c1"].json()) == [
+        *[b'"a text"'] * 2,
+        b"5",
+        b"5",
+    ]
 
 
 def test_texts_in_utf_16_are_read_row_by_row(path: Path) -> None:

@@ -84,16 +84,53 @@ def test_new_records_are_looked_at_by_the_index_on_the_account() -> None:
         assert "SEARCH records USING INDEX by_account (account=? AND rowid>? AND rowid<?)" in details
 
 
-def test_without_an_index_in_their_order_all_of_an_account_are_left_to_sql() -> None:
-    """To walk the ids of everybody would take longer than to ask."""
+@pytest.mark.parametrize("declared", ["TEXT", "DATETIME", "", "TEXT COLLATE NOCASE"])
+@given(times=st.lists(_VALUES, max_size=6), most=st.sampled_from([1, 2, 3, 100]))
+def test_in_the_order_of_times_it_says_yes_only_where_sql_finds_nothing_unreadable(
+    declared: str, times: list[object], most: int
+) -> None:
+    """The same of a whole history, of which many records may have one time."""
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_ROWS", most)
+        snapshot = snapshot_of(connection, times, declared)
+        whole = snapshot.of_account("acme") + snapshot.visible_at({"id": 10**9})
+        says_so = are_all_readable(snapshot, ROLES, whole, by_time=True)
+        unreadable = select("t", "count(*)", (f"NOT {snapshot.times.readable}",))
+        wrong = connection.execute(f"{unreadable} OR time IS NULL").fetchone()[0]
+        assert not (says_so and wrong)
+        if times and set(map(repr, times)) == {repr(PLAIN)}:
+            assert says_so == (len(times) < most)
+
+
+def looked_at(*dropped: str, is_first: bool, other: str = "id") -> list[str]:
+    """The plans of what is asked of a range's times, together, before it is read."""
     with closing(sqlite3.connect(":memory:")) as connection:
         seal = snapshot_of(connection, [PLAIN]).seal()
-        connection.execute("DROP INDEX by_account")
-        relation = inspect(connection, "t", None, ROLES)
+        for index in dropped:
+            connection.execute(f"DROP INDEX {index}")
+        connection.execute(f"CREATE INDEX other ON t ({other})")
+        snapshot = Snapshot(
+            connection, inspect(connection, "t", None, ROLES), ROLES, sql_times('"time"', None)
+        )
+        one = Range("acme", DAY, seal, {**seal, "id": 0}, first=is_first)
         asked: list[str] = []
         connection.set_trace_callback(asked.append)
-        snapshot = Snapshot(connection, relation, ROLES, sql_times('"time"', None))
-        for is_first in (True, False):
-            one = Range("acme", DAY, seal, {**seal, "id": 0}, first=is_first)
-            list(snapshot.blocks(one, snapshot.layout(None), 100))
-            assert ("sum(" in "".join(asked)) is not is_first
+        list(snapshot.blocks(one, snapshot.layout(None), 100))
+        connection.set_trace_callback(None)
+        sums = [made for made in asked if "count(*), " in made and " LIMIT 20000" in made]
+        sums = [made for made in sums if "EXPLAIN" not in made]
+        return [row[-1] for made in sums for row in connection.execute(f"EXPLAIN QUERY PLAN {made}")]
+
+
+def test_a_whole_history_is_looked_at_in_the_index_on_time_alone() -> None:
+    """Where an index holds account, time and id, no record is read to see that its time is readable."""
+    steps = [step for step in looked_at(is_first=True) if "records" in step]
+    assert steps == ["SEARCH records USING COVERING INDEX by_time (account=?)"]
+    assert any("by_account" in step for step in looked_at(is_first=False))
+
+
+def test_without_an_index_in_their_order_all_of_an_account_are_left_to_sql() -> None:
+    """To walk the ids of everybody would take longer than to ask."""
+    assert not looked_at("by_account", "by_time", is_first=True)
+    assert not looked_at("by_account", "by_time", is_first=True, other="time, id")
+    assert any("rowid" in step for step in looked_at("by_account", "by_time", is_first=False))

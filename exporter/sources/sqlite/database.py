@@ -55,6 +55,7 @@ _NOT_SQL_WORDS = re.compile(
 _AUTOINCREMENT = re.compile(r"\bAUTOINCREMENT\b", re.IGNORECASE)
 _IS_JSON = re.compile("JSON", re.IGNORECASE)
 _HAS_ONE_FORM = re.compile("INT|CHAR|CLOB|TEXT", re.IGNORECASE)  # what SQLite looks for in a declared type
+_STORED = (0, 3)  # usual columns, and generated ones whose values are stored
 _HOLDS_INTEGERS = re.compile("INT", re.IGNORECASE)  # what it looks for first
 
 
@@ -79,6 +80,7 @@ class Relation:
     one_forms: frozenset[str] = frozenset()
     integers: frozenset[str] = frozenset()
     is_utf8: bool = False
+    stored: frozenset[str] = frozenset()
 
     @property
     def origin(self) -> str:
@@ -195,7 +197,8 @@ def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> 
     name, kind, sql = found
     rows = quoted(name)
     names = _names(connection, rows)
-    types = dict(connection.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,)).fetchall())
+    columns = connection.execute("SELECT name, type, hidden FROM pragma_table_xinfo(?)", (name,)).fetchall()
+    types = {column: declared for column, declared, _ in columns}
     json_text = frozenset(column for column, declared in types.items() if _IS_JSON.search(declared or ""))
     if kind == "view":
         return Relation(rows, names, json_text)
@@ -211,6 +214,7 @@ def _inspect_table(connection: sqlite3.Connection, table: str, roles: Roles) -> 
         one_forms=one_forms,
         integers=frozenset(one for one in one_forms if _HOLDS_INTEGERS.search(types[one])),
         is_utf8=connection.execute("PRAGMA encoding").fetchone() == ("UTF-8",),
+        stored=frozenset(column for column, _, hidden in columns if hidden in _STORED),
     )
 
 

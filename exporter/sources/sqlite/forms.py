@@ -58,6 +58,11 @@ class TextForm:
         """A number that no other form has, but that of the other separator; as `time` works it out in SQL."""
         return (len(self._zeros) - len(SEPARATOR)) * 4 + {b"Z": 2, b"": 0}.get(self._zone, 1)
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether such a text is an instant as it stands."""
+        return (self._separator, self._digits, self._zone) == (b"T", _USUAL_DIGITS, b"Z")
+
     def holds(self, data: bytes, count: int) -> bool:
         """Each sign in its place, and every hour one of the calendar."""
         whole, width = data + SEPARATOR, len(self._zeros)

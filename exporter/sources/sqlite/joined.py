@@ -126,24 +126,23 @@ class JoinedColumn:
             return self.strings()
         if joined.kind is Kind.JSON:
             return json_texts(joined.data.replace(NULL, b"null") if joined.has_nulls else joined.data)
-        return self._with_nulls(joined.split(), NULL)
+        fields = joined.split()
+        return [b"null" if one == NULL else one for one in fields] if joined.has_nulls else fields
 
     def strings(self) -> Sequence[bytes]:
         """Each value as a JSON string, or null."""
         if not self._joined.count:
             return []
-        return self._with_nulls(quoted_texts(self._joined.data), b'"%b"' % NULL)
+        found = quoted_texts(self._joined.data)
+        if not self._joined.has_nulls:
+            return found
+        return [b"null" if one == NULL else b'"%b"' % one for one in found.inside]
 
     def instants(self) -> Sequence[bytes]:
         """Each value as an RFC 3339 time; ValueError for what is no column of times."""
         if self._form is None:
             raise ValueError("the time is unreadable")
         return self._form.instants(self._joined.data) if self._joined.count else []
-
-    def _with_nulls(self, fragments: list[bytes], null: bytes) -> list[bytes]:
-        if not self._joined.has_nulls:
-            return fragments
-        return [b"null" if one == null else one for one in fragments]
 
 
 class JoinedBlock:

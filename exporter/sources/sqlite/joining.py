@@ -2,8 +2,9 @@
 
 A value of its own for every field is what takes longest of reading rows. So SQLite joins the values of some
 thousand records, column by column, in one statement, and in a thread of its own: while it is at work,
-Python is free to encode the block before. Whatever is not plain is left to those who read row by row: a
-piece of the records, or all the rest of them.
+Python is free to encode the block before. Where a format's lines are plain, SQLite makes them itself, and
+joins those. Whatever is not plain is left to the next slower way: lines to columns, and columns to those who
+read row by row, a piece of the records, or all the rest of them.
 
 It must not decide what belongs to a range, and counts on an index that has the records in their order.
 """
@@ -11,25 +12,27 @@ It must not decide what belongs to a range, and counts on an index that has the 
 from __future__ import annotations
 
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, Self, cast
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from exporter.columns import NumberTimes
+from exporter.sources.sqlite.ahead import Ahead
 from exporter.sources.sqlite.database import quoted, select
 from exporter.sources.sqlite.joined import MARKS, Joined, JoinedBlock, Kind, sure_term, term
+from exporter.sources.sqlite.lines import LINE, Drawn, LineBlock, line_term, lines_term
 from exporter.sources.sqlite.time import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     from exporter.columns import Layout
-    from exporter.interfaces import Block
+    from exporter.interfaces import Block, Template
     from exporter.model import Key, Scalar
     from exporter.sources.sqlite.database import Relation
     from exporter.sources.sqlite.forms import Form
+    from exporter.sources.sqlite.lines import LineTerm
     from exporter.sources.sqlite.time import Row, SqlTimes
 
 _COLUMN_BYTES: Final = 2_000_000
@@ -38,8 +41,9 @@ _BLOCK_BYTES: Final = 1_500_000
 _FEW_ROWS: Final = 32
 _TRIES: Final = 4
 """So many pieces in a row that cannot be joined, and the rest is not tried."""
-_MOMENT_S: Final = 0.01
 _PRIMARY_CODE: Final = 0xFF
+_REFUSALS: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG)
+"""What SQLite answers to values that no line can have, and to functions that it was built without."""
 
 
 class Records(Protocol):
@@ -84,6 +88,8 @@ class _Piece:
     is_final: bool
     block: JoinedBlock | None = None
     odd: tuple[str, ...] = ()
+    drawn: Drawn | None = None
+    keys: Mapping[str, Joined] = field(default_factory=dict)
 
 
 _NOTHING: Final = _Piece(0, _Place(0, 0), is_final=True)
@@ -92,7 +98,14 @@ _NOTHING: Final = _Piece(0, _Place(0, 0), is_final=True)
 class Joining:
     """One reading of candidates. ``is_done`` says afterwards whether it came to the end, ``last`` how far."""
 
-    def __init__(self, records: Records, candidates: Candidates, layout: Layout, block_rows: int) -> None:
+    def __init__(
+        self,
+        records: Records,
+        candidates: Candidates,
+        layout: Layout,
+        block_rows: int,
+        template: Template | None = None,
+    ) -> None:
         self.is_done = False
         self.last: Key | None = None
         self._records = records
@@ -100,37 +113,50 @@ class Joining:
         self._layout = layout
         self._block_rows = self._rows = block_rows
         self._form: Form | None = None
-        self._tries = 0
+        self._tries = self._line_tries = 0
         self._time, self._id = quoted(layout.roles.time), quoted(layout.roles.id)
         self._sure = frozenset(_sure(layout, records.relation))
         self._kinds = {name: _kind(name, layout, records.relation) for name in layout.names}
+        self._template = template
+        roles = layout.roles
+        self._keys = replace(layout, names=(roles.time, roles.id, roles.account), shown=())
+        self._line = line_term(template, layout, records.relation, self._sure) if template else None
 
     def blocks(self, by_rows: Callable[[Condition], Generator[Block]]) -> Generator[Block]:
         """The blocks in their order; ``by_rows`` reads the candidates that meet more terms. To be closed."""
         after: _Place | None = None
         piece = self._next(after)
-        with _Ahead(self._records.connection) as ahead:
+        with Ahead[_Piece | None](self._records.connection) as ahead:
             while piece is not None and piece.count:
-                if piece.block is None:
-                    if not self._is_hopeful(piece, after):
+                if not piece.is_final and (piece.block or piece.drawn):
+                    ahead.start(partial(self._next, piece.last))
+                if piece.drawn is not None:
+                    piece = self._looked_at(piece, piece.drawn, after, ahead)
+                    if piece is None:
                         return
-                    yield from by_rows(self._piece(after, piece.last))
-                elif not piece.is_final:
-                    ahead.start(self._next, piece.last)
                 if piece.block is not None:
                     yield piece.block
+                elif self._is_hopeful(piece, after):
+                    yield from by_rows(self._piece(after, piece.last))
+                else:
+                    return
                 after = piece.last
                 self.last = (self._records.times.python.key(after.time), after.id)
                 if piece.is_final:
                     piece = _NOTHING
                 else:
-                    piece = self._next(after) if piece.block is None else ahead.result()
+                    piece = ahead.result() if ahead.is_under_way else self._next(after)
             self.is_done = piece is not None
 
     # --- Pieces ------------------------------------------------------------------------------------
 
     def _next(self, after: _Place | None) -> _Piece | None:
         """The records behind one; None where they may not be in the order of the column, or not readable."""
+        piece = self._drawn(after, self._line) if self._line is not None else None
+        return piece or self._of_columns(after)
+
+    def _of_columns(self, after: _Place | None) -> _Piece | None:
+        """The same, with each column joined."""
         try:
             found = self._joined(self._layout.names, after)
         except sqlite3.DataError as error:
@@ -138,7 +164,7 @@ class Joining:
                 raise
             if self._rows > _FEW_ROWS:
                 self._rows //= 8
-                return self._next(after)
+                return self._of_columns(after)
             roles = self._layout.roles
             found = self._joined((roles.id, roles.time), after)
         if found is None:
@@ -146,23 +172,32 @@ class Joining:
         return self._piece_of(found) if found else _NOTHING
 
     def _piece_of(self, found: Mapping[str, Joined | None]) -> _Piece | None:
-        layout, roles, asked = self._layout, self._layout.roles, self._rows
-        times, ids = found[roles.time], found[roles.id]
+        piece = self._placed(found)
+        if piece is None:
+            return None
+        columns = {name: joined for name, joined in found.items() if joined is not None}
+        if len(columns) < len(self._layout.names):
+            odd = tuple(name for name, joined in found.items() if joined is None)
+            return replace(piece, odd=odd)
+        self._go_on(sum(len(joined.data) for joined in columns.values()))
+        self._tries = 0
+        block = JoinedBlock(self._layout, cast("Form", self._form), piece.count, columns)
+        return replace(piece, block=block)
+
+    def _placed(self, found: Mapping[str, Joined | None]) -> _Piece | None:
+        """Where the records that were found stand; None where that is not certain."""
+        times, ids = found[self._layout.roles.time], found[self._layout.roles.id]
         if times is None or ids is None or not self._is_of_one_form(times):
             return None
         last = _Place(cast("Scalar", times.last()), cast("int", ids.last()))
-        is_final = times.count < asked
+        is_final = times.count < self._rows
         if not is_final and self._has_misfits(last):
             return None
-        columns = {name: joined for name, joined in found.items() if joined is not None}
-        if len(columns) < len(layout.names):
-            odd = tuple(name for name, joined in found.items() if joined is None)
-            return _Piece(times.count, last, is_final, odd=odd)
-        size = sum(len(joined.data) for joined in columns.values())
-        self._rows = max(1, min(self._block_rows, asked * _BLOCK_BYTES // max(1, size)))
-        self._tries = 0
-        block = JoinedBlock(layout, cast("Form", self._form), times.count, columns)
-        return _Piece(times.count, last, is_final, block)
+        return _Piece(times.count, last, is_final)
+
+    def _go_on(self, size_bytes: int) -> None:
+        """With so many records that the next block is not too large, if they are like those of this one."""
+        self._rows = max(1, min(self._block_rows, self._rows * _BLOCK_BYTES // max(1, size_bytes)))
 
     def _is_of_one_form(self, times: Joined) -> bool:
         if self._form is None:
@@ -185,42 +220,99 @@ class Joining:
         condition = self._candidates.condition + self._piece(after, piece.last)
         for name in piece.odd:
             extremes = ", ".join(f"typeof({one}({quoted(name)} COLLATE BINARY))" for one in ("min", "max"))
-            kinds = set(self._ask(extremes, (name,), condition))
+            kinds = set(self._ask(extremes, {name: self._candidates.what[name]}, condition))
             if kinds == {"integer"}:
                 self._kinds[name] = Kind.INTEGER
             elif kinds == {"text"}:
                 self._kinds[name] = Kind.JSON if name in self._layout.json_text else Kind.TEXT
         return self._tries < _TRIES
 
+    # --- Lines -------------------------------------------------------------------------------------
+
+    def _drawn(self, after: _Place | None, line: LineTerm) -> _Piece | None:
+        """The records behind one as lines; None where there are no such lines."""
+        try:
+            found = self._joined(self._keys.names, after, line)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE not in _REFUSALS:
+                raise
+            self._refuse_lines()
+            return None
+        if not found:
+            return None if found is None else _NOTHING
+        piece, drawn = self._placed(found), found.pop(LINE)
+        if piece is None or drawn is None:
+            return None
+        keys = {name: joined for name, joined in found.items() if joined is not None}
+        if len(keys) < len(found) or not line.fits(cast("Form", self._form)):
+            self._refuse_lines()
+            return None
+        self._go_on(len(drawn.data))
+        return replace(piece, drawn=Drawn(drawn.data, piece.count, line.json_texts), keys=keys)
+
+    def _looked_at(
+        self, piece: _Piece, drawn: Drawn, after: _Place | None, ahead: Ahead[_Piece | None]
+    ) -> _Piece | None:
+        """The same piece with its lines as a block, or else its columns; None if neither can be had."""
+        lines = drawn.lines(cast("Template", self._template))
+        if lines is not None:
+            self._line_tries = 0
+            block = LineBlock(self._keys, cast("Form", self._form), piece.count, piece.keys, lines)
+            return replace(piece, block=block)
+        ahead.finish()
+        self._refuse_lines()
+        rows, self._rows = self._rows, piece.count
+        again = self._of_columns(after)
+        self._rows = rows
+        if again is None or again.count != piece.count:
+            return None
+        return replace(again, is_final=piece.is_final)
+
+    def _refuse_lines(self) -> None:
+        """Each try reads a piece twice."""
+        self._line_tries += 1
+        if self._line_tries == _TRIES:
+            self._line = None
+
     # --- Statements --------------------------------------------------------------------------------
 
-    def _joined(self, names: Sequence[str], after: _Place | None) -> dict[str, Joined | None] | None:
-        """Each column of the next records, None if odd; no column: no record. None: SQLite has to sort."""
+    def _joined(
+        self, names: Sequence[str], after: _Place | None, line: LineTerm | None = None
+    ) -> dict[str, Joined | None] | None:
+        """Each column of the next records, None if odd; no column: no record. None: SQLite has to sort.
+
+        With a line, there are the lines as well, as nobody has looked at them.
+        """
         kinds = {name: self._kinds[name] for name in names}
         relation = self._records.relation
         joins = ", ".join(
             sure_term(quoted(name))
             if name in self._sure
-            else term(quoted(name), kind, is_certain=name in relation.one_forms)
+            else term(quoted(name), kind, is_certain=name in relation.one_forms - relation.integers)
             for name, kind in kinds.items()
         )
         condition = self._candidates.condition + (Condition() if after is None else self._beyond(after))
+        what = {name: self._candidates.what[name] for name in names}
+        if line is not None:
+            joins += f", {lines_term(quoted(LINE))}"
+            what[LINE] = line.sql
         with at_most(self._records.connection, _COLUMN_BYTES):
-            row = self._ask(f"count(*), {joins}", names, condition)
+            row = self._ask(f"count(*), {joins}", what, condition)
         if not row:
             return None
         count = cast("int", row[0])
         fields = cast("Sequence[bytes]", row[1:])
         if not count:
             return {}
-        return {
+        found = {
             name: Joined.of(kind, data, count)
-            for (name, kind), data in zip(kinds.items(), fields, strict=True)
+            for (name, kind), data in zip(kinds.items(), fields, strict=line is None)
         }
+        return found if line is None else {**found, LINE: Joined(Kind.TEXT, fields[-1], count)}
 
-    def _ask(self, aggregates: str, names: Sequence[str], condition: Condition) -> Row:
+    def _ask(self, aggregates: str, named: Mapping[str, str], condition: Condition) -> Row:
         """What aggregates give of the next records; nothing where SQLite would have to sort them."""
-        what = ", ".join(f"{self._candidates.what[name]} AS {quoted(name)}" for name in names)
+        what = ", ".join(f"{term_} AS {quoted(name)}" for name, term_ in named.items())
         tail = f"ORDER BY {self._time}, {self._id} LIMIT :rows"
         inner = select(self._records.relation.origin, what, condition.terms, tail)
         # Aggregates take the rows of a subquery as they come, and LIMIT keeps their order.
@@ -240,35 +332,6 @@ class Joining:
         values = {"upto": last.time, "upto_id": last.id}
         upto = Condition((f"({self._time}, {self._id}) <= (:upto, :upto_id)",), values)
         return upto if after is None else self._beyond(after) + upto
-
-
-class _Ahead:
-    """One call that runs ahead in a thread; what it raises comes with its result. Leaving interrupts it."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._thread: ThreadPoolExecutor | None = None
-        self._call: Future[_Piece | None] | None = None
-
-    def start(self, call: Callable[[_Place], _Piece | None], after: _Place) -> None:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
-        self._call = self._thread.submit(call, after)
-
-    def result(self) -> _Piece | None:
-        call, self._call = cast("Future[_Piece | None]", self._call), None
-        return call.result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._call is not None and not self._call.cancel():
-            while not self._call.done():
-                self._connection.interrupt()  # again and again: what has not begun yet does not notice
-                wait((self._call,), timeout=_MOMENT_S)
-        if self._thread is not None:
-            self._thread.shutdown()
 
 
 def _kind(name: str, layout: Layout, relation: Relation) -> Kind:

@@ -38,35 +38,59 @@ class Records(Protocol):
         ...
 
 
-def are_all_readable(records: Records, roles: Roles, condition: Condition) -> bool:
+def are_all_readable(records: Records, roles: Roles, condition: Condition, *, by_time: bool = False) -> bool:
     """Whether each record that meets a condition has a text for a time, of one form; False in doubt.
 
-    They are taken in the order of their ids, so many at a time: only for a condition that is served so.
+    They are taken in the order of their ids, or else of their times, so many at a time: only for a condition
+    that is served so. An index that holds both is all that is read of a whole history then.
     """
-    identifier = quoted(roles.id)
+    time, identifier = quoted(roles.time), quoted(roles.id)
+    place, comparison = (time, ">=") if by_time else (identifier, ">")
     beyond = Condition()
+    if by_time and not _are_texts(records, roles, condition):
+        return False
     try:
         with at_most(records.connection, _JOINED_BYTES):
-            while (found := _joined(records, roles, condition + beyond)) is not None:
+            while (found := _joined(records, roles, condition + beyond, by_time=by_time)) is not None:
                 count, last, times = found
                 if count and not _are_plain(times, count):
                     return False
                 if count < _ROWS:
                     return True
-                beyond = Condition((f"{identifier} > :looked_at",), {"looked_at": last})
+                last = times.rpartition(SEPARATOR)[2].decode() if by_time else last
+                if beyond.values.get("looked_at") == last:  # so many of one time
+                    return False
+                beyond = Condition((f"{place} {comparison} :looked_at",), {"looked_at": last})
     except sqlite3.DataError:  # one of them is too long to be any time
         return False
     return False
 
 
-def _joined(records: Records, roles: Roles, condition: Condition) -> tuple[int, object, bytes] | None:
-    """How many the next records are, the last id, and their times; None where not all are texts."""
+def _are_texts(records: Records, roles: Roles, condition: Condition) -> bool:
+    """Whether there are texts alone, in an index: its first and last are of one type with all between."""
+    time = quoted(roles.time)
+    for direction in ("ASC", "DESC"):
+        tail = f"ORDER BY {time} {direction} LIMIT 1"
+        statement = select(records.relation.origin, f"typeof({time})", condition.terms, tail)
+        plan = records.connection.execute(f"EXPLAIN QUERY PLAN {statement}", condition.values).fetchall()
+        # An index on time alone has everybody's; with a table behind it, ids are as good.
+        if not all("COVERING INDEX" in step and f"({roles.account}=?" in step for *_, step in plan):
+            return False
+        if records.connection.execute(statement, condition.values).fetchone() not in {None, ("text",)}:
+            return False
+    return True
+
+
+def _joined(
+    records: Records, roles: Roles, condition: Condition, *, by_time: bool
+) -> tuple[int, object, bytes] | None:
+    """How many the next records are, by id the last one, and their times; None where not all are texts."""
     time, identifier = quoted(roles.time), quoted(roles.id)
-    tail = f"ORDER BY {identifier} LIMIT :most"
+    tail = f"ORDER BY {f'{time}, ' if by_time else ''}{identifier} LIMIT :most"
     inner = select(records.relation.origin, f"{identifier}, {time}", condition.terms, tail)
     # Texts come before all blobs; numbers have no such form, and NULL is in neither of the two.
-    texts = f"sum({time} COLLATE BINARY < x'')"
-    statement = select(f"({inner})", f"count(*), max({identifier}), {texts}, {sure_term(time)}")
+    known = "NULL, count(*)" if by_time else f"max({identifier}), sum({time} COLLATE BINARY < x'')"
+    statement = select(f"({inner})", f"count(*), {known}, {sure_term(time)}")
     values = {**condition.values, "most": _ROWS}
     if not records.is_in_order(statement, values):
         return None

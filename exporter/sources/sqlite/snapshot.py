@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from exporter.interfaces import Block
+    from exporter.interfaces import Block, Template
     from exporter.model import Key, Range, Seal
     from exporter.sources.derived import FirstOf
     from exporter.sources.pieces import Rows
@@ -162,8 +162,8 @@ class Snapshot:
         if self.relation.one_form or _NUMBER.fullmatch(account) is None:
             return Condition((f"{self._account} = :account",)) + self._same_bytes(account)
         # Without a type the number 42 does not equal the text '42'. Two values cost the index's order.
-        either = f"{self._account} IN (:account, CAST(:account AS NUMERIC))"
-        return Condition((either,)) + self._same_bytes(account)
+        either = Condition((f"{self._account} IN (:account, CAST(:account AS NUMERIC))",))
+        return either + self._same_bytes(account)
 
     def new_of_account(self, account: str, previous: int | None, sealed: int) -> Condition:
         """An account's records with ``previous < id <= sealed``, by account and id or else by id alone."""
@@ -200,14 +200,16 @@ class Snapshot:
         # A derived value is the JSON that it stands for: SQLite has no booleans.
         return Layout(needed, shown, roles, self.times.python, self.relation.json_text | self.derived.keys())
 
-    def blocks(self, one: Range, layout: Layout, block_rows: int) -> Generator[Block, None, None]:
+    def blocks(
+        self, one: Range, layout: Layout, block_rows: int, template: Template | None = None
+    ) -> Generator[Block, None, None]:
         """The records of a range, branch by branch, bounded in number and bytes at a time. To be closed."""
         for selection in self._earlier(one):
             if selection.branch is Branch.UNREADABLE and self._is_plain(one):
                 continue
             yield from self._selected(selection, layout, block_rows)
         if one.last is None or one.last[0] is not None:
-            yield from self._on_time(one, layout, block_rows)
+            yield from self._on_time(one, layout, block_rows, template)
 
     def first_on_time(self, account: str, start: datetime, end: datetime, seal: Seal) -> datetime | None:
         """The second of an account's first record in [start, end) that the seal holds."""
@@ -229,7 +231,9 @@ class Snapshot:
         if one.previous is not None and (one.last is None or one.last[0] is not None):
             yield self._late(one, _id_of(one.previous))
 
-    def _on_time(self, one: Range, layout: Layout, block_rows: int) -> Generator[Block, None, None]:
+    def _on_time(
+        self, one: Range, layout: Layout, block_rows: int, template: Template | None
+    ) -> Generator[Block, None, None]:
         """Joined by SQLite as far as that can be; from there on as all else is read."""
         rest = Condition()
         plain = self._in_index_order(one)
@@ -238,10 +242,9 @@ class Snapshot:
             def by_rows(more: Condition) -> Generator[Block, None, None]:
                 return self._selected(replace(plain, condition=plain.condition + more), layout, block_rows)
 
-            what, values = self._what(plain, layout)
             whose = self.of_account(one.account) + self.visible_at(one.seal)
-            candidates = Candidates(what, values, plain.condition, whose)
-            joining = Joining(self, candidates, layout, block_rows)
+            candidates = Candidates(*self._what(plain, layout), plain.condition, whose)
+            joining = Joining(self, candidates, layout, block_rows, template)
             with closing(joining.blocks(by_rows)) as blocks:
                 yield from blocks
             if joining.is_done:
@@ -276,6 +279,9 @@ class Snapshot:
         """Whether it is plain that no record of a range is unreadable."""
         if self.relation.table is None or isinstance(self.times.python, NumberTimes):
             return False
+        all_of_it = self.of_account(one.account) + self.visible_at(one.seal)
+        if one.first and are_all_readable(self, self._roles, all_of_it, by_time=True):
+            return True
         # In the order of ids, or else SQLite goes through everybody's records rather than sort these.
         is_by_id = self.relation.by_account or not one.first
         return is_by_id and are_all_readable(self, self._roles, self._new(one))

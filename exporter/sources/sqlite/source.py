@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.columns import Roles
-    from exporter.interfaces import Block, Clock
+    from exporter.interfaces import Block, Clock, Template
     from exporter.model import Finding, Range, Seal, Statement
     from exporter.sources.derived import FirstOf
 
@@ -97,13 +97,24 @@ class SqliteSource:
 
         Closing the generator ends the transaction at once, however far it has come.
         """
+        return self._read(ranges, columns, None)
+
+    def read_lines(
+        self, ranges: Sequence[Range], columns: Sequence[str] | None, template: Template
+    ) -> Generator[tuple[int, Block], None, None]:
+        """The same, as lines where nothing that is stored speaks against it."""
+        return self._read(ranges, columns, template)
+
+    def _read(
+        self, ranges: Sequence[Range], columns: Sequence[str] | None, template: Template | None
+    ) -> Generator[tuple[int, Block], None, None]:
         with self._snapshot() as snapshot:
             seals = [seal for one in ranges for seal in (one.previous, one.seal) if seal is not None]
             for seal in {repr(sorted(seal.items())): seal for seal in seals}.values():
                 snapshot.require(seal)
             layout = snapshot.layout(columns)
             for index, one in enumerate(ranges):
-                with closing(snapshot.blocks(one, layout, self._block_rows)) as blocks:
+                with closing(snapshot.blocks(one, layout, self._block_rows, template)) as blocks:
                     for block in blocks:
                         yield index, block
 
