@@ -34,6 +34,11 @@ SERVERS: Final = {"psycopg", "psycopg_binary", "pymysql"}
 FOR_PEOPLE: Final = {"rich", "pygments", "markdown_it", "structlog", "attr"}
 OTHER_DIALECTS: Final = {f"sqlalchemy.dialects.{name}" for name in ("postgresql", "mysql", "oracle", "mssql")}
 OTHERS: Final = {"sqlalchemy.orm", "exporter.sources.postgres", "exporter.sources.mysql"}
+OTHER_KINDS: Final = {f"exporter.destinations.{kind}" for kind in ("s3", "gcs", "azure", "splunk_hec")}
+FOR_RECORDS: Final = {
+    *("exporter.sources.sqlite", "exporter.formats.compiled", "exporter.formats.mapping"),
+    *("exporter.ledger.group", "exporter.ledger.bulk"),
+}
 
 
 def state_after(vendor: Vendor, *words: str) -> dict[str, Any]:
@@ -66,16 +71,19 @@ def vendor(tmp_path: Path) -> Vendor:
 
 
 def test_a_run_with_nothing_due_loads_what_it_looks_with_and_no_more(vendor: Vendor) -> None:
-    """Neither a client of any server, nor what makes tables and colours for people."""
+    """No client of a server, nothing that reads records, nothing that makes tables and colours for people."""
     assert vendor("run").status == 0
     found = loaded(vendor, "run")
-    assert found & (SDKS | SERVERS | FOR_PEOPLE | OTHER_DIALECTS | OTHERS) == set()
+    assert found & (SDKS | SERVERS | FOR_PEOPLE | OTHER_DIALECTS | OTHERS | OTHER_KINDS) == set()
+    assert found & (FOR_RECORDS | {"exporter.notation.described"}) == set()
 
 
 def test_a_run_from_sqlite_to_a_directory_loads_no_client_of_a_server(vendor: Vendor) -> None:
     """What is said of it at the end is a table, which takes rich, but never what colours source code."""
     found = loaded(vendor, "run")
-    assert found & (SDKS | SERVERS | OTHER_DIALECTS | {"structlog", "exporter.sources.postgres"}) == set()
+    assert found & (SDKS | SERVERS | OTHER_DIALECTS | OTHER_KINDS) == set()
+    assert found & {"structlog", "exporter.sources.postgres"} == set()
+    assert found >= FOR_RECORDS  # these are the names that the test above speaks of
     assert not any(name.startswith("rich.progress") for name in found)
     assert len(vendor.records()) == 2
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.config.mistakes import checked
-from exporter.config.rows import RowRules
 from exporter.config.settings import (
     DefaultSettings,
     ExportSettings,
@@ -33,6 +32,7 @@ from exporter.siem.consumers import filled
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from exporter.config.rows import RowRules
     from exporter.notation.yaml_lines import Loc
 
 HINT = "correct the configuration; `audit-exporter schema` describes all of it"
@@ -123,6 +123,8 @@ def add_rows(config: Config, rows: Iterable[str | bytes]) -> Config:
     Customers may have a hand in rows, so these cannot name what is the operator's, or weaken what `defaults`
     protect.
     """
+    from exporter.config.rows import RowRules  # of those who keep exports in a table
+
     common = DefaultSettings.model_validate(config.defaults.values, context=config.defaults.around)
     rules = RowRules(common, config.source.columns.model_dump())
     around = Surroundings(config.rows_folder, confined=True)

@@ -204,7 +204,9 @@ class DefaultSettings(Strict):
     """How long after its end a window is read, up to 24h."""
     timezone: Zone = "UTC"
     """In whose midnight the windows of a day begin."""
-    format: Annotated[Format, _schema_default("standard")] = FormatChoice(name="standard")
+    format: Annotated[Format, _schema_default("standard")] = FormatChoice.model_construct(
+        name="standard"
+    )  # as it stands: to judge it takes a schema of its own
     """How a record is written: `standard`, `native`, `ocsf`, … or a file of your own."""
     filter: FilterSettings = Field(default_factory=FilterSettings)
     """Which records, and which of their fields, go out; without it, all."""
@@ -290,5 +292,7 @@ class _WholeFile(FileSettings):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the whole file, for editors."""
-    schema = _WholeFile.model_json_schema()
+    from exporter.notation.described import Described  # which reads source files, and no run needs it
+
+    schema = _WholeFile.model_json_schema(schema_generator=Described)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "audit-exporter"}

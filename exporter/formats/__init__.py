@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.formats.compiled import CompiledFormat
-from exporter.formats.mapping import MappedFormat, NativeFormat
-from exporter.formats.protection import for_lookups
-
 if TYPE_CHECKING:
+    from exporter.formats.compiled import CompiledFormat
     from exporter.model import Occasion, Rendering
 
 
 def compile_format(rendering: Rendering, occasion: Occasion | None = None) -> CompiledFormat:
     """The format that the settings of a plan describe; without an occasion, for its columns alone."""
+    # Settings are read by way of this package, too, and most runs find nothing that needs a format.
+    from exporter.formats.compiled import CompiledFormat
+    from exporter.formats.mapping import MappedFormat, NativeFormat
+    from exporter.formats.protection import for_lookups
+
     mapping, original = for_lookups(rendering, occasion)
     encoder = NativeFormat(occasion) if mapping is None else MappedFormat(mapping, original)
     return CompiledFormat(encoder, rendering, occasion)

@@ -14,13 +14,14 @@ import sqlalchemy as sa
 
 from exporter.errors import LedgerError
 from exporter.ledger import schema
-from exporter.ledger.group import SqlGroup
 from exporter.ledger.postgres_connection import Database, PostgresLedgerOptions
 from exporter.ledger.postgres_errors import RIGHTS, SCHEMA
-from exporter.ledger.sql import SqlRows, bring_up_to_date, fill, require_version
+from exporter.ledger.sql import SqlRows, bring_up_to_date, fill, judge_version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+
+    from exporter.ledger.group import SqlGroup
 
 __all__ = ["PostgresLedgerOptions", "PostgresStorage", "create_postgres", "migrate_postgres"]
 
@@ -68,8 +69,7 @@ class PostgresStorage:
         self._database = Database(options)
         try:
             with self._database.transaction(_reading()) as connection:
-                _require_tables(connection)
-                require_version(connection, self._database.place)
+                judge_version(_version(connection), self._database.place)
         except BaseException:
             self._database.close()
             raise
@@ -84,6 +84,8 @@ class PostgresStorage:
     @contextmanager
     def together(self, exports: Collection[str]) -> Iterator[SqlGroup]:
         """A transaction that is alone with these exports."""
+        from exporter.ledger.group import SqlGroup  # which a run with nothing due does without
+
         with self._database.transaction(_writing(exports)) as connection:
             rows = SqlGroup(connection, exports, _CLAIMS)
             yield rows
@@ -125,13 +127,15 @@ def create_postgres(options: PostgresLedgerOptions) -> None:
 def migrate_postgres(options: PostgresLedgerOptions) -> tuple[int, int]:
     """Bring an older ledger up to date in one transaction; answers its versions before and after."""
     with closing(Database(options)) as database, database.transaction(_writing()) as connection:
-        _require_tables(connection)
+        _version(connection)
         return bring_up_to_date(connection, database.place), schema.VERSION
 
 
-def _require_tables(connection: sa.Connection) -> None:
+def _version(connection: sa.Connection) -> str | None:
     # By the schema's name: the search path passes over a schema that this role may not use.
-    connection.exec_driver_sql(f"SELECT FROM {SCHEMA}.meta")
+    sought = f"SELECT value FROM {SCHEMA}.meta WHERE key = 'version'"  # noqa: S608 - a constant
+    found: str | None = connection.exec_driver_sql(sought).scalar_one_or_none()
+    return found
 
 
 def _reading() -> str:

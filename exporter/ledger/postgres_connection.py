@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Never, cast
 
 import psycopg
 import sqlalchemy as sa
 import stamina
 from psycopg.pq import TransactionStatus
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from exporter import libpq
 from exporter.ledger.postgres_errors import crowded, failed_silently, may_pass, translated, unsure
@@ -76,7 +78,7 @@ class Database:
 
     def _commit(self, connection: sa.Connection) -> None:
         """A commit that is one: PostgreSQL answers without an error also where it is none, or half of one."""
-        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        driver = _driver_of(connection)
         if driver.info.transaction_status is not TransactionStatus.INTRANS:
             raise failed_silently(self.place)  # an error in it was swallowed: this would roll back
         warnings: list[str] = []
@@ -126,9 +128,37 @@ class Database:
         raise AssertionError  # the last attempt returned or raised
 
 
+class ToldDialect(PGDialect_psycopg):
+    """SQLAlchemy's own, but for four journeys to the server: for what libpq was told when it connected."""
+
+    supports_statement_cache = True  # which is never inherited
+
+    def _get_server_version_info(self, connection: sa.Connection) -> tuple[int, ...]:
+        return divmod(_driver_of(connection).info.server_version, 10_000)
+
+    def _get_default_schema_name(self, connection: sa.Connection) -> str:
+        del connection
+        raise NotImplementedError  # every transaction sets its own
+
+    def get_default_isolation_level(self, dbapi_conn: object) -> Never:  # noqa: D102 - SQLAlchemy's
+        del dbapi_conn
+        raise NotImplementedError  # every transaction says its own
+
+    def _set_backslash_escapes(self, connection: sa.Connection) -> None:
+        told = _driver_of(connection).info.parameter_status("standard_conforming_strings")
+        self._backslash_escapes = told == "off"
+
+
+registry.register("postgresql.told", __name__, ToldDialect.__name__)
+
+
+def _driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
 def _new_engine(parameters: Mapping[str, Any]) -> sa.Engine:
     return sa.create_engine(
-        "postgresql+psycopg://",
+        "postgresql+told://",
         creator=lambda: psycopg.connect(**parameters, **_OURS),
         isolation_level="AUTOCOMMIT",  # nothing is open but between our own BEGIN and COMMIT
         hide_parameters=True,  # a customer's data has no place in an error

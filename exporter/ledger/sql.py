@@ -260,7 +260,12 @@ def bring_up_to_date(connection: sa.Connection, place: object) -> int:
 
 def require_version(connection: sa.Connection, place: object) -> None:
     """Raise LedgerError unless the ledger is at the version that this program knows."""
-    version = int(meta(connection, "version") or 0)
+    judge_version(meta(connection, "version"), place)
+
+
+def judge_version(found: str | None, place: object) -> None:
+    """The same about a version that was read already."""
+    version = int(found or 0)
     if version != schema.VERSION:
         raise _other_version(place, version)
 

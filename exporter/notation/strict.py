@@ -13,6 +13,5 @@ class Strict(BaseModel):
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
         defer_build=True,  # most are only ever validated as a part of another, which has it built in
     )

@@ -10,22 +10,21 @@ from exporter.destinations.events import EventSettings
 from exporter.errors import ConfigError
 from exporter.formats import compile_format, library
 from exporter.formats.binding import fields_with
-from exporter.formats.protection import account_key, bind_protection, key_id
-from exporter.formats.selection import bind_filter
 from exporter.model import EVENTS, Rendering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from exporter.config import Config, ExportSettings, Secret
+    from exporter.model import Json
 
 
 def rendering_of(config: Config, export: ExportSettings) -> Rendering:
     """What the settings of an export make of its records. Raises ConfigError."""
-    roles, destination = config.source.columns.model_dump(), export.destination
+    roles, destination = vars(config.source.columns), export.destination
     events = destination if isinstance(destination, EventSettings) else None
     name, mapping = library.bind(export.format, roles, events.envelope() if events else None)
-    chosen, mapping = bind_filter(export.filter, roles, mapping)
+    chosen, mapping = _chosen(export, roles, mapping)
     unprotected = Rendering(
         format=name,
         mapping=mapping,
@@ -38,9 +37,21 @@ def rendering_of(config: Config, export: ExportSettings) -> Rendering:
     )
     if not export.protect.columns:
         return unprotected
+    from exporter.formats.protection import bind_protection, key_id
+
     protected = bind_protection(export.protect, roles, compile_format(unprotected).columns)
     key = key_of(export) if "pseudonymise" in protected.values() else None
     return replace(unprotected, protected=protected, key_id=key_id(key()) if key else "")
+
+
+def _chosen(export: ExportSettings, roles: Mapping[str, str | None], mapping: Json) -> tuple[Json, Json]:
+    """The filter and the mapping that it leaves; most exports have none, and nothing is loaded for it."""
+    settings = export.filter
+    if not (settings.actions or settings.where or settings.fields):
+        return None, mapping
+    from exporter.formats.selection import bind_filter
+
+    return bind_filter(settings, roles, mapping)
 
 
 def reads(export: ExportSettings, role: str) -> bool:
@@ -83,6 +94,8 @@ def key_of(export: ExportSettings) -> Callable[[], bytes] | None:
 
 
 def _own_key(key: Secret, export: ExportSettings) -> bytes:
+    from exporter.formats.protection import account_key
+
     try:
         return account_key(key.reveal(), export.account)
     except ConfigError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -10,6 +11,7 @@ from exporter import config as configuration
 from exporter.columns import Roles
 from exporter.sources.derived import FirstOf
 from exporter.wiring.addresses import by_scheme, connection, refuse_server_settings
+from exporter.wiring.on_demand import OnDemand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from exporter.model import Statement
     from exporter.sources.mysql import MysqlOptions
     from exporter.sources.postgres import PostgresOptions
+    from exporter.sources.sqlite import SqliteSource
 
     Options = TypeVar("Options", PostgresOptions, MysqlOptions)
 
@@ -37,26 +40,52 @@ class SourceDriver:
 
 
 def _sqlite(config: Config) -> SourceDriver:
-    from exporter.sources.sqlite import SqliteSource
-    from exporter.sources.sqlite.database import apply
-
     settings = config.source
     refuse_server_settings(settings, "source")
     path = configuration.sqlite_path(settings.url.reveal(), config.path.parent)
-    made = partial(SqliteSource, path, **_records(config))
+
+    def made() -> SqliteSource:
+        from exporter.sources.sqlite import SqliteSource
+
+        return SqliteSource(path, **_records(config))
+
+    def apply(statement: Statement) -> None:
+        from exporter.sources.sqlite import database
+
+        database.apply(path, statement)
+
     return SourceDriver(
-        open=made,
+        open=lambda: OnDemand(_OwnClock(), made),
         prepare=lambda: made().prepare(),
-        apply=partial(apply, path),
+        apply=apply,
     )
 
 
+class _OwnClock:
+    """This machine's, for a database that has none of its own."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 def _postgres(config: Config) -> SourceDriver:
-    from exporter.sources.postgres import PostgresOptions, PostgresSource
+    from exporter.sources.postgres.connection import Database, PostgresOptions
 
     settings = config.source
     options = PostgresOptions(**_server(config))
     position: dict[str, Any] = {"commit": settings.columns.commit, "append_only": settings.append_only}
+
+    def opened() -> Source:
+        database = Database(options)
+        return OnDemand(database, partial(made, database))
+
+    def made(database: Database) -> Source:
+        from exporter.sources.postgres import PostgresSource
+
+        return PostgresSource(options, **_records(config), **position, database=database)
 
     def prepare() -> Sequence[Statement]:
         from exporter.sources.postgres.prepare import statements
@@ -68,7 +97,7 @@ def _postgres(config: Config) -> SourceDriver:
 
         prepare.apply(_as_administrator(config, options), statement)
 
-    return SourceDriver(partial(PostgresSource, options, **_records(config), **position), prepare, apply)
+    return SourceDriver(opened, prepare, apply)
 
 
 def _mysql(config: Config) -> SourceDriver:

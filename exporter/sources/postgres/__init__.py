@@ -8,7 +8,24 @@ whose they are, ``firsts`` the derived columns; ``together`` reads many ranges a
 and ``records``; ``prepare`` is `source prepare`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from exporter.sources.postgres.connection import PostgresOptions
-from exporter.sources.postgres.source import PostgresSource
+
+if TYPE_CHECKING:
+    from exporter.sources.postgres.source import PostgresSource
+else:
+
+    def __getattr__(name: str) -> object:
+        """The source, loaded when it is first asked for: the server's clock is read without it."""
+        if name != "PostgresSource":
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        from exporter.sources.postgres.source import PostgresSource
+
+        return PostgresSource
+
 
 __all__ = ["PostgresOptions", "PostgresSource"]

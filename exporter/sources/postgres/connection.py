@@ -230,6 +230,11 @@ class Database:
                 raise
             self._give_back(connection)
 
+    def now(self) -> datetime:
+        """The server's clock."""
+        with self.reading() as session:
+            return session.moment.now
+
     def close(self) -> None:
         """Let go of the connections that nobody uses."""
         with self._lock:

@@ -54,8 +54,9 @@ class PostgresSource:
         append_only: bool = False,
         block_rows: int = 1_000,
         derived: Sequence[FirstOf] = (),
+        database: Database | None = None,  # of these options, if there is one already
     ) -> None:
-        self._database = Database(options)
+        self._database = Database(options) if database is None else database
         self._roles = roles
         self._inspector = Inspector(table, query, roles, commit)
         self._table = table
@@ -68,8 +69,7 @@ class PostgresSource:
 
     def now(self) -> datetime:
         """The server's clock."""
-        with self._database.reading() as session:
-            return session.moment.now
+        return self._database.now()
 
     def identity(self) -> str:
         """The database, and what in it is read."""
