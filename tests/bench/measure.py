@@ -53,7 +53,7 @@ def measure(
         [sys.executable, "-I", "-S", "-c", LAUNCHER, str(log), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        env={**os.environ, **(env or {})},
+        env={**_as_installed(), **(env or {})},
         check=True,
         text=True,
     )
@@ -66,6 +66,11 @@ def measure(
         _wait_for_backends(postmaster, children)
         database_cpu_s = (_database_cpu_s(postmaster) or before_s) - before_s
     return Cost(wall_s, cpu_s, peak / MAXRSS_PER_MB, database_cpu_s)
+
+
+def _as_installed() -> dict[str, str]:
+    """This environment, but programs keep what Python compiled, as they do wherever they are installed."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _wait_for_backends(postmaster: int | None, before: set[int]) -> None:
