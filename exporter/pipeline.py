@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from exporter.interfaces import Clock, FormatCompiler, Source
     from exporter.ledger.rules import Ledger, Rules, Standing
-    from exporter.model import Export, Lane, Plan, Seal
+    from exporter.model import Export, Lane, Plan, Rendering, Seal
     from exporter.workspace import Workspace
 
 __all__ = ["Delivered", "Held", "Job", "Moved", "Pipeline", "Ready", "Unreached", "is_through"]
@@ -84,6 +84,11 @@ class Pipeline(Delivering):
                 hint="set both by NTP: a wrong clock would seal windows before their end",
             )
         return now
+
+    def prepare_forks(self, rendering: Rendering) -> None:
+        """Load what each process would for its first step, and hold no connection that two would have."""
+        self._readings.load(rendering)
+        self.rest()
 
     def rest(self) -> None:
         """Let go of all connections: what comes next opens new ones, in whatever process."""

@@ -7,14 +7,14 @@ and the next goes on. It must not know the ledger.
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import stamina
 
-from exporter.errors import SourceBusy, SourceChanged, SourceError
+from exporter.errors import ExporterError, SourceBusy, SourceChanged, SourceError
 from exporter.interfaces import LineSource
 from exporter.model import Occasion
 from exporter.packages import member_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.interfaces import Block, Format, FormatCompiler, Source
-    from exporter.model import Range
+    from exporter.model import Range, Rendering
     from exporter.rendering import Rendered
     from exporter.steps import Step
     from exporter.workspace import Workspace
@@ -95,6 +95,12 @@ class Readings:
         self._source = source
         self._workspace = workspace
         self._compile = compile_format
+
+    def load(self, rendering: Rendering) -> None:
+        """Find out about the source and compile a format, to keep what comes of it; errors come again."""
+        with suppress(ExporterError):
+            self._source.columns()
+            self._compile(rendering)
 
     def render(self, steps: Sequence[Step], done: Done, late: Late, room_bytes: float) -> None:
         """Tell ``done`` of each step what came of it, or ``late`` of those whose turn does not come.

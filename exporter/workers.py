@@ -122,7 +122,7 @@ class Workers:
 
         A process that dies is the run's error, and takes with it nobody but the exports that it had taken.
         """
-        self._means.pipeline.rest()  # a connection must not have two processes
+        self._means.pipeline.prepare_forks(self._due[0].rendering)
         alive, life = os.pipe()
         try:
             for _ in range(count):
