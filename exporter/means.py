@@ -47,8 +47,10 @@ class Observer(Protocol):
 class Supply(Protocol):
     """Exports that this process may take from others' reach; for the thread of the turns."""
 
-    left: int
-    """How many there were left, when it was last asked."""
+    @property
+    def left(self) -> int:
+        """How many there were left, when it was last asked."""
+        ...
 
     def take(self, most: int) -> list[Job]:
         """Some of them, at most so many; none once there are no more, or the run is over."""

@@ -60,6 +60,9 @@ ALONE_S: Final = 0.25
 What takes longer waits for the source, or is large, and keeps nobody waiting.
 """
 
+ASIDE_S: Final = 0.5
+"""So long those wait who have no place in a share of theirs, before others are taken on besides."""
+
 LARGE_BYTES: Final = 8_000_000
 """An export whose last object had more, in JSON, takes its next step alone."""
 
@@ -108,7 +111,7 @@ class Turns:
         self._tries: dict[str, int] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._rendering = 0
-        self._full_until = self._alone_until = self._looked_at = 0.0
+        self._full_until = self._alone_until = self._take_at = self._looked_at = 0.0
         self._uploading = 0
         self._large: set[str] = set()
         self._hung = 0
@@ -189,13 +192,17 @@ class Turns:
     def _next(self, moment: float) -> Job | None:
         """The next in line; once nobody in it can go on, somebody of the supply."""
         job = self._places.next(moment)
-        while job is None and self._supply is not None and self._places.room > 0:
-            if not (taken := self._supply.take(GROUP)):
-                break
-            for one in taken:
+        while job is None and self._supply is not None and self._may_take(self._supply, moment):
+            self._take_at = moment + ASIDE_S
+            for one in self._supply.take(GROUP):
                 self._places.wait(one)
             job = self._places.next(moment)
         return job
+
+    def _may_take(self, supply: Supply, moment: float) -> bool:
+        """Whether this process is the one to take more: others may be free, where some are waiting here."""
+        few = len(self._places) < GROUP or moment >= self._take_at
+        return bool(supply.left) and self._places.room > 0 and few
 
     def _render(self, group: Sequence[Job], room_bytes: float) -> None:
         """One group's step, in a rendering thread."""
@@ -253,7 +260,8 @@ class Turns:
             moments.append(help_at)
         if self._can_start:
             # Also what is over by now: it was not when `_start` last looked.
-            moments += [at for at in (self._full_until, self._alone_until) if at > self._looked_at]
+            ats = (self._full_until, self._alone_until, self._take_at)
+            moments += [at for at in ats if at > self._looked_at]
         if self._can_start and (slow_at := self._places.slow_at()) is not None:
             moments.append(slow_at)
         return min(moments, default=None)

@@ -287,19 +287,22 @@ class _Supply:
     """Asks for exports. For one thread, which is also the one that tells what happens."""
 
     def __init__(self, connection: Connection, jobs: Mapping[str, Job]) -> None:
-        self.left = len(jobs)
+        self._left = len(jobs)
         self._connection = connection
         self._jobs = jobs
 
+    @property
+    def left(self) -> int:
+        """How many there were left, when it was last asked."""
+        return self._left
+
     def take(self, most: int) -> list[Job]:
         """Some exports that nobody else has; none once there are no more, or the run is over."""
-        if not self.left:
-            return []
         try:
             self._connection.send(("more", most))
-            names, self.left = self._connection.recv()
+            names, self._left = self._connection.recv()
         except (EOFError, OSError):
-            names, self.left = [], 0  # the process that deals is gone
+            names, self._left = [], 0  # the process that deals is gone
         return [self._jobs[name] for name in names]
 
 

@@ -28,6 +28,7 @@ from exporter.errors import (
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.rules import Ledger
 from exporter.model import Content, Package, Plan, Range, Receipt, Rendering, Stamp, Window
+from exporter.outcome import Report
 from exporter.pipeline import Delivered, Held, Job, Moved, Ready, Unreached
 from exporter.runner import Runner
 from exporter.steps import result_of
@@ -37,7 +38,6 @@ from tests.kit.observers import Silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from exporter.outcome import Report
     from exporter.pipeline import Pipeline
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -317,6 +317,52 @@ def test_a_group_that_waited_to_grow_goes_on_although_nothing_ends(monkeypatch: 
     script = Script({one.name: ["object"] for one in jobs}, uploads | {jobs[0].name: hang})
     Bench(jobs, script, Settings(workers=1, uploads=4)).run()
     assert in_time == [True]
+
+
+@dataclass
+class Line:
+    """Exports that other processes may take as well."""
+
+    jobs: list[Job]
+
+    @property
+    def left(self) -> int:
+        return len(self.jobs)
+
+    def take(self, most: int) -> list[Job]:
+        taken, self.jobs = self.jobs[:most], self.jobs[most:]
+        return taken
+
+
+def test_exports_whose_store_is_busy_are_left_to_other_processes_but_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever cannot go on for long makes room for those behind it in the supply."""
+    monkeypatch.setattr(turns, "ASIDE_S", 0.3)
+    hanging = [job(f"a-{number:03}", "hangs") for number in range(3 * turns.GROUP)]
+    line, done, seen = Line([*hanging, job("well", "other")]), threading.Event(), []
+
+    def hang(ready: Ready) -> object:
+        if not done.is_set():
+            time.sleep(0.1)
+            seen.append(line.left)
+        assert done.wait(10)
+        return success(ready)
+
+    def note(ready: Ready) -> object:
+        done.set()
+        return success(ready)
+
+    uploads: dict[str, Callable[[Ready], object]] = {one.name: hang for one in hanging}
+    script = Script({one.name: ["object"] for one in line.jobs}, uploads | {"well": note})
+    bench = Bench(line.jobs, script, Settings(workers=1, uploads=8))
+    report = Report()
+    means = Runner(
+        cast("Pipeline", script), bench.ledger, bench.observer, lambda: NOW, bench.settings, bench.stop
+    )
+    turns.Turns(means, [], NOW, "live", report, bench.ledger.standings(), line).run()
+    assert report.objects == len(hanging) + 1
+    assert min(seen[:2]) > turns.GROUP  # at first
 
 
 def test_a_run_ends_although_everything_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
