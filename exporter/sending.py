@@ -2,7 +2,8 @@
 
 One thread does it all as long as nothing takes long, because to hand an object to another thread takes
 longer than to write a small file. As soon as something does, others take over what waits: nobody ever waits
-for somebody else's slow or hanging upload. It must not know what comes next for anybody.
+for somebody else's slow or hanging upload. While this process computes all the time, more threads would only
+take the interpreter from each other, and come later. It must not know what comes next for anybody.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
+from math import ceil
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from exporter.errors import Conflict
 from exporter.steps import result_of
@@ -31,11 +33,42 @@ T = TypeVar("T")
 PATIENCE_S: Final = 0.02
 """What takes longer keeps nobody waiting who could go on in another thread."""
 
+BUSY_PATIENCE_S: Final = 0.25
+"""The same while this process computes, which may be all that takes so long."""
+
+BEGUN_S: Final = 0.1
+"""So soon all that waits is to be begun, by as many threads as that takes if uploads go on as they did.
+
+More threads make none of it faster that this process itself computes.
+"""
+
+LATELY: Final = 8
+"""How an upload goes on is the mean of about so many."""
+
+COMPANY_S: Final = 0.05
+"""An answer waits for those of uploads that are under way, to go into the ledger with them, for so long."""
+
 LONGEST_UNSETTLED_S: Final = 0.25
-"""An answer waits for others, to go into the ledger with them, for so long at most while uploads go on."""
+"""The same while there are uploads to be begun."""
 
 MOST_TOGETHER: Final = 64
 """As many go into one transaction of the ledger: others wait for it."""
+
+
+class Moment(NamedTuple):
+    """When something was, by the monotonic clock, and how much this process had computed by then."""
+
+    at: float
+    cpu_s: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """This one."""
+        return cls(time.monotonic(), time.process_time())
+
+    def is_busy_since(self, earlier: Moment) -> bool:
+        """Whether the process computed for more than half of the time."""
+        return 2 * (self.cpu_s - earlier.cpu_s) > self.at - earlier.at
 
 
 class Sending:
@@ -68,7 +101,11 @@ class Sending:
         self._writing = False  # one of the threads is in a transaction of the ledger
         self._threads: list[Thread] = []
         self._free = 0  # of them, those that wait and have not been called
-        self._taken_at = 0.0
+        self._taken = Moment(0.0, 0.0)
+        self._looked_at = 0.0
+        self._settled_at = 0.0  # or was to be
+        self._under_way = 0  # uploads
+        self._idle_s = 0.0  # for so long of an upload, lately, this process had nothing to compute
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -86,19 +123,34 @@ class Sending:
         with self._changed:
             self._planned += planned
             if planned and self._free == len(self._threads):
+                self._taken = Moment.now()
                 self._call(1)
 
     def help_at(self) -> float | None:
-        """When to call `help`, in seconds of the monotonic clock: something waits, and takes too long."""
+        """When to call `help`, in seconds of the monotonic clock: something may have waited for too long."""
         with self._changed:
-            return self._taken_at + PATIENCE_S if self._waiting else None
+            moments = []
+            if self._waiting:
+                moments.append(max(self._taken.at, self._looked_at) + PATIENCE_S)
+            if self._writing:
+                # Nobody tells the caller what comes of it, and all of that may wait behind one upload.
+                moments.append(time.monotonic() + PATIENCE_S)
+            elif self._sent:
+                moments.append(max(self._sent[0][2] + COMPANY_S, self._settled_at + PATIENCE_S))
+            return min(moments, default=None)
 
     def help(self, moment: float) -> None:
         """Let as many threads more work as do now, if whatever waits has waited too long."""
         with self._changed:
+            if not self._writing and self._may_settle() and moment >= self._settled_at + PATIENCE_S:
+                self._settled_at = moment
+                self._call(1)
             waiting, working = self._waiting, len(self._threads) - self._free
-            if waiting and self._taken_at + PATIENCE_S <= moment:
-                self._taken_at = moment
+            if not waiting or moment < max(self._taken.at, self._looked_at) + PATIENCE_S:
+                return
+            self._looked_at, now = moment, Moment(moment, time.process_time())
+            if not now.is_busy_since(self._taken) or moment >= self._taken.at + BUSY_PATIENCE_S:
+                self._taken = now
                 self._call(min(waiting, max(1, working)))
 
     @property
@@ -106,7 +158,7 @@ class Sending:
         """How much another thread could do now, if there may be one."""
         if len(self._threads) - self._free >= self._most:
             return 0
-        ledgers = 0 if self._writing else bool(self._planned) + bool(self._sent)
+        ledgers = 0 if self._writing else bool(self._planned) + self._may_settle()
         return len(self._recorded) + ledgers
 
     def _call(self, count: int) -> None:
@@ -135,24 +187,29 @@ class Sending:
                     return None
                 self._free += 1
                 self._changed.wait()
-            self._taken_at = time.monotonic()
+            self._taken = Moment.now()
             return task
 
     def _next(self) -> Callable[[], None] | None:
         if self._recorded and (self._writing or not self._must_settle()):
+            self._under_way += 1
             return partial(self._send, *self._recorded.popleft())
-        if self._writing or not (self._sent or self._planned):
+        if self._writing or not (self._planned or self._may_settle()):
             return None
         self._writing = True
-        if self._sent:
+        if self._may_settle() or not self._planned:
             return partial(self._settle, _first(self._sent))
         return partial(self._attempt, _first(self._planned))
 
-    def _must_settle(self) -> bool:
+    def _may_settle(self) -> bool:
+        """Whether there are answers, and no others that they should wait for."""
+        return bool(self._sent) and (not self._under_way or self._must_settle(COMPANY_S))
+
+    def _must_settle(self, patience_s: float = LONGEST_UNSETTLED_S) -> bool:
         """Whether there are answers enough, or one that has waited long enough."""
         if not self._sent:
             return False
-        return len(self._sent) >= MOST_TOGETHER or time.monotonic() - self._sent[0][2] >= LONGEST_UNSETTLED_S
+        return len(self._sent) >= MOST_TOGETHER or time.monotonic() - self._sent[0][2] >= patience_s
 
     def _attempt(self, batch: Sequence[Ready]) -> None:
         """Record the attempts of these; they may be sent now."""
@@ -167,15 +224,25 @@ class Sending:
                     answers.append((ready, time.monotonic(), answer))
                 else:
                     self._recorded.append((ready, attempt))
+            self._begin_soon()
         if answers:
             self._tell(answers)
 
     def _send(self, ready: Ready, attempt: Attempt) -> None:
-        began = time.monotonic()
+        began = Moment.now()
         send = partial(self._delivering.send, ready, partial(self._progress, ready), self._must_end)
         sent = (ready, attempt, result_of(send))
         with self._changed:
-            self._sent.append((sent, began, time.monotonic()))
+            ended = Moment.now()
+            self._under_way -= 1
+            idle_s = ended.at - began.at - (ended.cpu_s - began.cpu_s)
+            self._idle_s += (min(max(0.0, idle_s), BEGUN_S) - self._idle_s) / LATELY
+            self._sent.append((sent, began.at, ended.at))
+
+    def _begin_soon(self) -> None:
+        """Let so many threads work that none of the uploads that wait would wait for long."""
+        wanted = ceil(len(self._recorded) * self._idle_s / BEGUN_S)
+        self._call(wanted - (len(self._threads) - self._free))
 
     def _settle(self, batch: Sequence[tuple[Sent, float, float]]) -> None:
         """Have the ledger know what came of these, and tell it."""
