@@ -170,14 +170,16 @@ def look_after(opened: Sending, is_over: Callable[[], bool]) -> None:
 
 def test_uploads_to_somewhere_distant_are_on_their_way_side_by_side() -> None:
     """As many threads as keep the line short; their answers go into the ledger together."""
-    uploads = Distant()
+    uploads, line = Distant(), []
     with sending_of(uploads) as opened:
-        opened.put(named(10))
-        look_after(opened, lambda: sum(map(len, uploads.settled)) == 10)
-        opened.put(named(60))
-        look_after(opened, lambda: sum(map(len, uploads.settled)) == 70)
-        assert len(opened._threads) > 8
-    assert len(uploads.settled) < 40
+        for name in named(100):
+            opened.put([name])
+            ends = time.monotonic() + 0.005
+            look_after(opened, lambda ends=ends: time.monotonic() >= ends)  # type: ignore[misc]
+            line.append(len(opened._recorded))
+        look_after(opened, lambda: sum(map(len, uploads.settled)) == 100)
+    assert max(line) < 30
+    assert len(uploads.settled) < 30
 
 
 def test_an_answer_waits_for_no_upload_that_hangs() -> None:
