@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.bench import data, records
+from tests.bench import data, folders, records
 from tests.bench.methods import Method
 from tests.bench.places import program, python_of_peers, sling
 
@@ -83,7 +82,7 @@ def _zipped(world: World) -> Method:
     return Method(
         "psql row_to_json | zip",
         _shell(f"{source} | {program('zip')} -q {out} -"),
-        prepare=lambda: _empty(folder),
+        prepare=lambda: folders.anew(folder),
         output=lambda: records.from_copy(records.lines_of_zips(folder)),
         runs=SLOW,
         note="in no order",
@@ -94,11 +93,6 @@ def _raw(world: World) -> Method:
     command = f"{_copy(world, SELECT + ORDER)} > /dev/null"
     note = "no JSON, no compression, no file: the least a reader can take"
     return Method("psql, raw text to nowhere", _shell(command), env=INDEX_ORDER, note=note)
-
-
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
 
 
 def _with_adbc(world: World, out: Path) -> Method:
@@ -157,7 +151,7 @@ def _plain(world: World, out: Path) -> Method:
     return Method(
         "psycopg fetchall, json, zipfile",
         lambda: command,
-        prepare=lambda: _empty(folder),
+        prepare=lambda: folders.anew(folder),
         output=lambda: _zips(folder),
         env={"PYTHONPATH": str(ROOT)},
         runs=SLOWEST,
@@ -171,7 +165,7 @@ def streaming(world: World, form: str) -> Method:
     return Method(
         "SQLAlchemy, orjson, zipfile",
         lambda: command,
-        prepare=lambda: _empty(folder),
+        prepare=lambda: folders.anew(folder),
         output=lambda: _zips(folder),
         env={"PYTHONPATH": str(ROOT)},
         runs=SLOWEST,
@@ -192,7 +186,7 @@ def each(world: World, s3: Callable[[], str] | None = None) -> Method:
     return Method(
         "a connection each: psycopg, orjson, zipfile",
         lambda: [*command, s3()] if s3 else command,
-        prepare=lambda: _empty(folder),
+        prepare=lambda: folders.anew(folder),
         output=None if s3 else lambda: _zips(folder),
         env={"PYTHONPATH": str(ROOT)},
         runs=SLOWEST,

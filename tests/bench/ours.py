@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.bench import data, records
+from tests.bench import data, folders, records
 from tests.bench.methods import Method
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ class Setup:
 
     def write(self) -> None:
         """Begin with the configuration alone."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        folders.anew(self.folder)
         self.config.write_text("\n".join(self._lines()), encoding="utf-8")
 
     def _lines(self) -> Iterator[str]:
