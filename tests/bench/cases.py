@@ -120,7 +120,7 @@ def _reported(setup: Setup, counts: tuple[int, int]) -> Method:
     def check(log: Path) -> None:
         found = ours.delivered(log)[:2]
         if found != counts:
-            raise SystemExit(f"{found[0]:,} objects with {found[1]:,} records were delivered, not {counts}")
+            raise SystemExit(f"{found[1]:,} records of {found[0]:,} exports were delivered, not {counts}")
 
     note = "as it reports: the server keeps nothing"
     return Method(ours.NAME, lambda: setup.run, setup.prepare, check=check, note=note)
@@ -209,7 +209,7 @@ def _delivered(setup: Setup) -> Setup:
 
 def _nothing(log: Path) -> None:
     if (found := ours.delivered(log)[0]) != 0:
-        raise SystemExit(f"a run that had nothing to do delivered {found} objects")
+        raise SystemExit(f"a run that had nothing to do delivered of {found} exports")
 
 
 def memory(world: World) -> AbstractContextManager[Case]:

@@ -30,7 +30,7 @@ Point = dict[str, Any]
 
 
 def _point(world: World, x: int, setup: Setup, wanted: tuple[int, int], runs: int) -> Point:
-    """Some runs of one size, each of which has to deliver so many objects and records."""
+    """Some runs of one size, each of which has to deliver of so many exports so many records."""
     costs = []
     for number in range(runs):
         with progress(f"growth: {setup.folder.name}, {number + 1}"):

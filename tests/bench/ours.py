@@ -91,12 +91,12 @@ class Setup:
 
 
 def delivered(log: Path) -> tuple[int, int, int]:
-    """How many objects and records a run says it delivered, and the bytes of JSON in them."""
+    """Of how many exports a run says it delivered how many records, and the bytes of JSON in them."""
     lines = log.read_text(encoding="utf-8").splitlines()
     said = (json.loads(line) for line in lines if line.startswith("{"))
     objects = next(one for one in said if "exit_status" in one)["objects"]
     content_bytes = sum(one["content_bytes"] or 0 for one in objects)
-    return len(objects), sum(one["records"] for one in objects), content_bytes
+    return len({one["export"] for one in objects}), sum(one["records"] for one in objects), content_bytes
 
 
 def setup(world: World, name: str, accounts: Sequence[str], **how: object) -> Setup:
