@@ -19,12 +19,12 @@ import sqlalchemy as sa
 from exporter.errors import Conflict, LedgerError, NameTaken
 from exporter.ledger import postgres
 from exporter.ledger.bulk import Bulk
-from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
+from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage
 from exporter.ledger.sqlite import SqliteStorage, create_sqlite
 from exporter.model import LIVE_LANE, Outcome
 from tests.contracts.ledger import BEGIN, EVERY, STORE, Subject, at, everything, seal
 from tests.contracts.ledger_group import draft
-from tests.kit.postgres import shared_postgres
+from tests.kit.ledgers import engine_of, new_postgres, sqlite
 from tests.kit.processes import wait_until
 
 if TYPE_CHECKING:
@@ -34,47 +34,9 @@ if TYPE_CHECKING:
     from exporter.ledger.rules import Group
     from exporter.ledger.storage import Storage
     from exporter.model import Attempt, Plan
-
-    Opens = Callable[[], Storage]
+    from tests.kit.ledgers import Opens
 
 NAMES: Final = tuple(f"export {number:03d}" for number in range(40))
-
-
-def sqlite(folder: Path) -> Opens:
-    create_sqlite(folder / "ledger.db")
-    return lambda: SqliteStorage(folder / "ledger.db")
-
-
-def postgres_ledger(_folder: Path) -> Opens:
-    options = new_postgres()
-    return lambda: PostgresStorage(options)
-
-
-def new_postgres() -> PostgresLedgerOptions:
-    server = shared_postgres()
-    options = PostgresLedgerOptions(server.url(server.new_database()))
-    create_postgres(options)
-    return options
-
-
-@pytest.fixture(params=[sqlite, postgres_ledger], ids=["sqlite", "postgres"])
-def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opens]:
-    """Opens the same ledger, as another process would."""
-    opened: list[Storage] = []
-    opens_one: Opens = request.param(tmp_path)
-
-    def opens() -> Storage:
-        opened.append(opens_one())
-        return opened[-1]
-
-    yield opens
-    for storage in opened:
-        storage.close()
-
-
-def engine_of(storage: Storage) -> sa.Engine:
-    assert isinstance(storage, SqliteStorage | PostgresStorage)
-    return storage._engine if isinstance(storage, SqliteStorage) else storage._database.engine
 
 
 def begin_all(subject: Subject, names: Collection[str] = NAMES) -> None:

@@ -15,48 +15,19 @@ import sqlalchemy as sa
 
 from exporter.errors import LedgerError
 from exporter.ledger import mappings, schema
-from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
 from exporter.ledger.sql import SqlRows
-from exporter.ledger.sqlite import SqliteStorage, create_sqlite
 from exporter.model import Rendering
 from tests.contracts.ledger import NAME, Subject
 from tests.contracts.ledger_storage import undone
-from tests.kit.postgres import shared_postgres
+from tests.kit.ledgers import engine_of, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from exporter.ledger.storage import Storage
     from exporter.model import Json, Plan
-
-    Opens = Callable[[], Storage]
-
-
-def sqlite(folder: Path) -> Opens:
-    create_sqlite(folder / "ledger.db")
-    return lambda: SqliteStorage(folder / "ledger.db")
-
-
-def postgres(_folder: Path) -> Opens:
-    server = shared_postgres()
-    options = PostgresLedgerOptions(server.url(server.new_database()))
-    create_postgres(options)
-    return lambda: PostgresStorage(options)
-
-
-@pytest.fixture(params=[sqlite, postgres], ids=lambda make: make.__name__)
-def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opens]:
-    opened: list[Storage] = []
-    opens_one: Opens = request.param(tmp_path)
-
-    def opens() -> Storage:
-        opened.append(opens_one())
-        return opened[-1]
-
-    yield opens
-    for storage in opened:
-        storage.close()
+    from tests.kit.ledgers import Opens
 
 
 def large() -> Json:
@@ -84,8 +55,7 @@ def count(storage: Storage, table: sa.Table) -> int:
 @contextmanager
 def statements(storage: Storage) -> Iterator[list[str]]:
     """What is asked of the database meanwhile."""
-    assert isinstance(storage, SqliteStorage | PostgresStorage)
-    engine = storage._engine if isinstance(storage, SqliteStorage) else storage._database.engine
+    engine = engine_of(storage)
     asked: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
