@@ -188,6 +188,8 @@ def test_an_answer_waits_for_no_upload_that_hangs() -> None:
         opened.put(named(2))
         look_after(opened, lambda: len(uploads.begun) == 2)
         uploads.end_of("1").set()
+        until(lambda: bool(opened._sent))
+        assert opened.help_at() is not None  # or else a run would sleep until another upload ends
         look_after(opened, lambda: uploads.settled == [["1"]])
 
 

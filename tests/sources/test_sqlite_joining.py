@@ -23,6 +23,7 @@ from exporter.sources.sqlite import ahead as module
 from exporter.sources.sqlite.joined import NULL, ODD, JoinedBlock
 from exporter.sources.sqlite.joining import Joining
 from exporter.sources.sqlite.snapshot import Snapshot
+from tests.kit import sqlite_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,14 +43,7 @@ _JSON = st.sampled_from(
 _TEXT = st.text(max_size=6) | st.sampled_from(
     ['"', "\\", '",', "\x00", "\n\r\t\b\f\v", "\x1f", "\x7f", "\u2028\u2029\x85", "é😀", "12", "1e3", "null"]
 )
-_VALUE = (
-    st.none()
-    | _TEXT
-    | _JSON
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.binary(max_size=3)
-)
+_VALUE = sqlite_values.values(_TEXT | _JSON)
 _FORMS = ("{0:%Y-%m-%dT%H:%M:%S}.{1:06}Z", "{0:%Y-%m-%d %H:%M:%S}", "{0:%Y-%m-%dT%H:%M:%S}.{1:06}000+00:00")
 
 

@@ -20,6 +20,7 @@ from exporter.model import Range, Rendering, Window, flat_mapping
 from exporter.rendering import Renderer
 from exporter.sources.sqlite import SqliteSource
 from exporter.sources.sqlite import lines as module
+from tests.kit import sqlite_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,14 +72,7 @@ _JSON = st.sampled_from(
 ) | st.sampled_from(
     ['{"a":"\\u00e9\\n"}', '"\u2028"', '{"token": "q1w2e3"}', "[" * 1200 + "]" * 1200, '"\x1f"', "12", "1.50"]
 )
-_VALUE = (
-    st.none()
-    | _TEXT
-    | _JSON
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.binary(max_size=3)
-)
+_VALUE = sqlite_values.values(_TEXT | _JSON)
 _USUAL = "{0:%Y-%m-%dT%H:%M:%S}.{1:06}Z"
 _TIME_FORMS = (_USUAL, "{0:%Y-%m-%d %H:%M:%S}", "{0:%Y-%m-%dT%H:%M:%S}.{1:06}000+00:00")
 
