@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from exporter.errors import LedgerError, LedgerMissing
 from exporter.ledger import schema
 from exporter.ledger.sql import MISSING_HINT, SqlRows, bring_up_to_date, fill, require_version
-from exporter.ledger.sqlite_turns import Turns
+from exporter.ledger.sqlite_lock import WriteLock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -33,7 +33,7 @@ class SqliteStorage:
             raise LedgerMissing(f"there is no ledger at {path}", hint=MISSING_HINT)
         self._path = path
         self._engine = _engine(path)
-        self._turns = Turns(BUSY_TIMEOUT_S)
+        self._lock = WriteLock(BUSY_TIMEOUT_S)
         try:
             with self._guarded(), self._engine.connect() as connection:
                 _require_tables(connection, path)
@@ -47,7 +47,7 @@ class SqliteStorage:
     def writing(self, export: str | None = None) -> Iterator[SqlRows]:
         """A transaction that has the write lock, of the whole file, from its first statement on."""
         del export
-        with self._turns.one(), self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._lock.held(), self._transaction("BEGIN IMMEDIATE") as connection:
             yield SqlRows(connection)
 
     @contextmanager
@@ -55,7 +55,7 @@ class SqliteStorage:
         """The same lock, for what several exports do: theirs is the whole file's, too."""
         from exporter.ledger.group import SqlGroup  # which a run with nothing due does without
 
-        with self._turns.one(), self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._lock.held(), self._transaction("BEGIN IMMEDIATE") as connection:
             rows = SqlGroup(connection, exports)
             yield rows
             rows.flush()

@@ -1,4 +1,4 @@
-"""Whose turn it is to write a SQLite file, among the threads of a process and its forks."""
+"""Who may write a SQLite file next, among the threads of a process and its forks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LOOK_S: Final = 0.001
 """SQLite itself would look again after longer and longer sleeps, up to a tenth of a second."""
 
 
-class Turns:
-    """One turn at a time. A death ends a turn; whoever waits too long is left to SQLite, which says so."""
+class WriteLock:
+    """Held by one at a time. A death gives it back; whoever waits too long is left to SQLite."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
         self._mine = Lock()
         # A file without a name, whose lock each process has for itself: forks come with the same one.
-        self._file = os.memfd_create("turns") if hasattr(os, "memfd_create") else None
+        self._file = os.memfd_create("ledger") if hasattr(os, "memfd_create") else None
         if self._file is not None:
             weakref.finalize(self, os.close, self._file)
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """A turn, as far as it comes in time."""
+    def held(self) -> Iterator[None]:
+        """Within it nobody else writes, as far as the lock comes in time."""
         deadline = time.monotonic() + self._patience_s
         is_mine = self._mine.acquire(timeout=self._patience_s)
         try:
