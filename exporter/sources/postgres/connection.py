@@ -12,7 +12,9 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakSet
 
 import psycopg
 from psycopg import generators, sql
@@ -40,6 +42,8 @@ _MOST_IDLE = 16
 _CANCEL_TIMEOUT_S = 2.0
 _END_OF_COPY = -1
 PIECE_BYTES: Final = 1_000_000
+_LONG_MESSAGE: Final = "SELECT repeat(' ', 250000)"  # half as long does half as much, twice as long no more
+_reading_much: Final[WeakSet[Connection]] = WeakSet()
 _BEGIN: Final = """
     BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'iso_8601';
@@ -161,33 +165,36 @@ class Session:
         # Where the server does not know the encoding of its texts, they come as they are, valid or not.
         encoding = sql.SQL("" if self.valid_utf8 else " (ENCODING 'SQL_ASCII')")
         statement = sql.SQL("COPY ({}) TO STDOUT{}").format(select, encoding)
-        cursor = self.connection.cursor()
-        with translated(self._place, records=True), cursor.copy(_composed(statement)):
-            try:
-                yield from self._arriving(self.connection.pgconn, most_rows, most_bytes)
-            except GeneratorExit:
-                self._abandon()
-                raise
+        with translated(self._place, records=True):
+            _read_much_at_once(self.connection)
+            with self.connection.cursor().copy(_composed(statement)):
+                try:
+                    yield from self._arriving(self.connection.pgconn, most_rows, most_bytes)
+                except GeneratorExit:
+                    self._abandon()
+                    raise
 
     def _arriving(
         self, pgconn: PGconn, most_rows: int, most_bytes: int
     ) -> Generator[list[bytes], None, None]:
         """What `Copy.read` does, at a fraction of its price: nothing else is called while rows are there."""
-        receive = pgconn.get_copy_data
+        receive, size = pgconn.get_copy_data, 0
         rows: list[bytes] = []
         room = most_bytes
-        while (answer := receive(1))[0] != _END_OF_COPY:
-            size, row = answer
+        while size != _END_OF_COPY:
+            add = rows.append
+            for size, row in map(receive, repeat(1, most_rows - len(rows))):
+                if size <= 0:
+                    break
+                add(row.tobytes())
+                room -= size
+                if room <= 0:
+                    break
             if not size:
                 self.connection.wait(_arrival(pgconn))
-                continue
-            rows.append(bytes(row))
-            room -= size
-            if room <= 0 or len(rows) >= most_rows:
+            elif rows:
                 yield rows
                 rows, room = [], most_bytes
-        if rows:
-            yield rows
         for result in self.connection.wait(generators.fetch_many(pgconn)):
             if result.status != ExecStatus.COMMAND_OK:
                 raise error_from_result(result, encoding=self.connection.info.encoding)
@@ -197,6 +204,16 @@ class Session:
         with suppress(psycopg.Error):  # then the server learns it from the close that follows
             self.connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
         self.connection.close()
+
+
+def _read_much_at_once(connection: Connection) -> None:
+    """Make libpq read more than 16 KiB at a time, which costs a third of all that receiving does.
+
+    It asks the system for as much as its buffer holds, and that only grows by a message that is longer.
+    """
+    if connection not in _reading_much:
+        connection.execute(_LONG_MESSAGE)
+        _reading_much.add(connection)
 
 
 def _arrival(pgconn: PGconn) -> PQGen[None]:
