@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import psycopg
+    from psycopg import sql
 
+    from exporter.sources.postgres.connection import Session
     from tests.kit.postgres import Postgres
 
 ROLES: Final = Roles(id="id", time="happened", account="account")
@@ -114,6 +116,12 @@ def without_zone(time: datetime | None) -> object:
 
 def microseconds(time: datetime | None) -> object:
     return 2**63 - 1 if time is None else (time - EPOCH) // timedelta(microseconds=1)
+
+
+def plan_of(session: Session, select: sql.Composable) -> str:
+    """How the server would answer a reading's statement."""
+    explain = b"EXPLAIN " + select.as_bytes(session.connection)
+    return "\n".join(str(line) for (line,) in session.connection.execute(explain))
 
 
 def decimal_seconds(time: datetime | None) -> object:
@@ -222,6 +230,18 @@ class PostgresBench:
         cursor = self.connection.execute(statement.format(table=self.table))
         row = cursor.fetchone() if cursor.description else None
         return row and row[0]
+
+    def insert_many(self, begin: datetime, *, analyzed: bool) -> None:
+        """100,000 records, ten a second, a third of them of acme, the rest of fifty others."""
+        given = "" if self.variant.id == COUNTED else "id,"
+        self.execute(
+            f"INSERT INTO {{table}} ({given} happened, account, note) SELECT {given and 'n::text,'}"
+            f" timestamptz '{begin}' + n * interval '0.1 s',"
+            " CASE WHEN n % 3 = 0 THEN 'acme' ELSE 'other' || n % 50 END, md5(n::text)"
+            " FROM generate_series(1, 100000) n"
+        )
+        if analyzed:
+            self.execute("ANALYZE {table}")
 
     def close(self) -> None:
         for source in self._sources:

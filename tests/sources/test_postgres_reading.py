@@ -31,6 +31,7 @@ from tests.kit.postgres_bench import (
     TABLE,
     PostgresBench,
     Variant,
+    plan_of,
     work_database,
 )
 
@@ -341,14 +342,7 @@ def test_an_index_serves_each_branch(
     """Records on time come in an index's order without a sort, late ones by position; parts likewise."""
     bench = new_bench(replace(MANY, id=id_type))
     given = "id," if id_type == "text" else ""
-    bench.execute(
-        f"INSERT INTO {{table}} ({given} happened, account, note) SELECT {given and 'n::text,'}"
-        f" timestamptz '{at(-5000)}' + n * interval '0.1 s',"
-        " CASE WHEN n % 3 = 0 THEN 'acme' ELSE 'other' || n % 50 END, md5(n::text)"
-        " FROM generate_series(1, 100000) n"
-    )
-    if analyzed:
-        bench.execute("ANALYZE {table}")
+    bench.insert_many(at(-5000), analyzed=analyzed)
     begin = bench.source.seal()
     bench.execute(
         f"INSERT INTO {{table}} ({given} happened, account, note) SELECT {given and '(n + 500000)::text,'}"
@@ -360,8 +354,7 @@ def test_an_index_serves_each_branch(
     with bench.source._snapshot(begin, one.seal) as snapshot:
         for part in (one, replace(one, after=key), replace(one, last=key)):
             for branch, select in snapshot.statements(part, snapshot.layout(None)):
-                explain = b"EXPLAIN " + select.as_bytes(snapshot.session.connection)
-                plan = "\n".join(str(line) for (line,) in snapshot.session.connection.execute(explain))
+                plan = plan_of(snapshot.session, select)
                 if branch is Branch.ON_TIME:
                     assert f"Index Scan using {by_time}" in plan
                     assert ("Incremental Sort" in plan) is (id_type == "text")

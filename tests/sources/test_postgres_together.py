@@ -14,7 +14,7 @@ from exporter.sources.postgres.connection import Session
 from exporter.sources.postgres.copy import CopyBlock, CopyColumn, CopyLayout, Kind
 from tests.contracts import source as contract
 from tests.contracts.source import at, ids, read, read_all, window
-from tests.kit.postgres_bench import COUNTED, INDEXES, ROLES, TABLE, PostgresBench, Variant
+from tests.kit.postgres_bench import COUNTED, INDEXES, ROLES, TABLE, PostgresBench, Variant, plan_of
 from tests.kit.processes import wait_until
 
 if TYPE_CHECKING:
@@ -115,14 +115,7 @@ def test_an_index_serves_each_branch_of_many(
     """For each account of a scan the records come by an index, those on time in its order."""
     bench = new_bench(replace(MANY, id=id_type))
     given = "id," if id_type == "text" else ""
-    bench.execute(
-        f"INSERT INTO {{table}} ({given} happened, account, note) SELECT {given and 'n::text,'}"
-        f" timestamptz '{at(-5000)}' + n * interval '0.1 s',"
-        " CASE WHEN n % 3 = 0 THEN 'acme' ELSE 'other' || n % 50 END, md5(n::text)"
-        " FROM generate_series(1, 100000) n"
-    )
-    if analyzed:
-        bench.execute("ANALYZE {table}")
+    bench.insert_many(at(-5000), analyzed=analyzed)
     begin = bench.source.seal()
     bench.execute(
         f"INSERT INTO {{table}} ({given} happened, account)"
@@ -134,8 +127,7 @@ def test_an_index_serves_each_branch_of_many(
     with bench.source._snapshot(begin, one.seal) as snapshot:
         for selection in snapshot.selections(one):
             select = snapshot.of_each(names, selection, one, snapshot.layout(None))
-            explain = b"EXPLAIN " + select.as_bytes(snapshot.session.connection)
-            plan = "\n".join(str(line) for (line,) in snapshot.session.connection.execute(explain))
+            plan = plan_of(snapshot.session, select)
             assert "Seq Scan" not in plan
             if selection.branch is Branch.ON_TIME:
                 assert f"Index Scan using {by_time}" in plan
