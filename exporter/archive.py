@@ -2,9 +2,10 @@
 
 Compression runs in a thread of its own behind a short queue: it overlaps with encoding, memory stays
 bounded, and whatever goes wrong in the thread is raised by the caller's next call. A small archive, of
-which there are thousands in a run, is made where its lines come from, and written at once. The containers are
-written by hand because consumers are particular: one member, sizes in its local header, a constant
-time, no zip64, no comment. The same lines in the same chunks give the same bytes on one machine.
+which there are thousands in a run, is made where its lines come from, and is no file at all as long as there
+is memory for it: it is lost with its process either way, and rendered again. The containers are written by
+hand because consumers are particular: one member, sizes in its local header, a constant time, no zip64, no
+comment. The same lines in the same chunks give the same bytes on one machine.
 
 It must not know what a record is, what the object is called, or where it goes.
 """
@@ -16,8 +17,8 @@ import io
 import os
 import struct
 from collections import deque
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, Self
 
 from isal import isal_zlib
 
@@ -28,11 +29,31 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
+NAME: Final = "archive"
+"""What its file is called, if it is one."""
+
 _LEVEL = 1  # 2 takes 4 % longer to save 0.3 to 2.6 %; 3 takes twice as long
 _RAW_DEFLATE = -15
 _QUEUED_CHUNKS = 4  # evens out encoder and compressor; every one of them is memory
 _SMALL_BYTES = 512 << 10  # of lines: below it, starting a thread and reading back takes longer than deflating
 _ZIP_MAX_BYTES = 0xFFFF_FFFE  # one more is the mark of a zip64 file
+
+
+class Room(Protocol):
+    """What an archive in the making may take up."""
+
+    @property
+    def path(self) -> Path:
+        """The folder for its files, whether or not it is there."""
+        ...
+
+    def file(self, name: str) -> Path:
+        """Where a file of this name belongs, in a folder that is there from now on. Raises WorkspaceError."""
+        ...
+
+    def keeps(self, size_bytes: int) -> bool:
+        """Whether so many bytes more may stay in memory, as they do from now on, if so."""
+        ...
 
 
 class TooLargeForZip(ValueError):
@@ -55,48 +76,53 @@ def member_suffix(body: str) -> str:
 
 
 class ArchiveWriter:
-    """One archive in the making; leaving the context without ``finish`` removes the file.
+    """One archive in the making; leaving the context without ``finish`` removes its file, if there is one.
 
     ``kind`` is ``zip`` or ``gzip``; ``body`` is ``ndjson``, ``json_array`` or ``lines`` (of text); ``member``
-    is ASCII and names the file inside a zip. Everything raises OSError when the file cannot be written, and
-    ``finish`` TooLargeForZip. One thread may use it.
+    is ASCII and names the file inside a zip. Everything raises WorkspaceError where there is no ``room``
+    and OSError when the file cannot be written, and ``finish`` TooLargeForZip. One thread may use it.
     """
 
-    def __init__(self, path: Path, *, kind: str, body: str, member: str) -> None:
+    made: Path | bytes
+    """The archive itself, once it is finished."""
+
+    def __init__(self, room: Room, *, kind: str, body: str, member: str) -> None:
         container, shape = _CONTAINERS[kind](member), _BODIES[body]()
-        self._path = path
+        self._room = room
         self._count = 0
         self._finished = False
-        self._queue: deque[Future[Any]] = deque()
-        self._file = _create(path)
+        self._queue: deque[_Work] = deque()
+        self._file: _File | None = None
         self._memory = io.BytesIO()
         self._member = _Member(self._memory, container, shape)
-        self._worker: Executor = _AtOnce()
+        self._worker: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._worker.shutdown(cancel_futures=True)
-        self._file.raw.close()  # not through the buffer: flushing after a failure would fail again
-        if not self._finished:
-            self._path.unlink(missing_ok=True)
+        if self._worker is not None:
+            self._worker.shutdown(cancel_futures=True)
+        if self._file is not None:
+            self._file.opened.raw.close()  # not through the buffer: flushing after a failure would fail again
+            if not self._finished:
+                self._file.path.unlink(missing_ok=True)
 
     def write(self, lines: bytes, count: int) -> None:
         """Add ``count`` JSON lines, each with its line feed; waits while the queue is full."""
-        if self._is_small and self._member.content_bytes + len(lines) > _SMALL_BYTES:
+        if self._worker is None and self._member.content_bytes + len(lines) > _SMALL_BYTES:
+            self._submit(self._leave_memory).result()
             self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="archive")
-            self._submit(self._leave_memory)
         self._submit(self._member.add, lines)
         self._count += count
 
     def finish(self, *, late: int, bad: int) -> Content:
-        """Complete the file and measure it; it is not synced: what a crash takes is rendered again."""
+        """Complete and measure it; no file is synced: what a crash takes is rendered again."""
         self._submit(self._member.end)
-        measured = self._submit(self._write_at_once if self._is_small else self._read_back)
+        measured = self._submit(_read_back, self._file) if self._file else self._submit(self._put_away)
         while self._queue:
             self._await_oldest()
-        archive_bytes, archive_sha256 = measured.result()
+        self.made, archive_bytes, archive_sha256 = measured.result()
         self._finished = True
         return Content(
             count=self._count,
@@ -108,50 +134,73 @@ class ArchiveWriter:
             archive_sha256=archive_sha256,
         )
 
-    @property
-    def _is_small(self) -> bool:
-        return isinstance(self._worker, _AtOnce)
-
-    def _submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:  # noqa: ANN401 - any work's
+    def _submit(self, work: Callable[..., Any], *arguments: Any) -> _Work:  # noqa: ANN401 - any work's
         if len(self._queue) == _QUEUED_CHUNKS:
             self._await_oldest()
-        future = self._worker.submit(work, *arguments)
-        self._queue.append(future)
-        return future
+        submit = _Done if self._worker is None else self._worker.submit
+        self._queue.append(submit(work, *arguments))
+        return self._queue[-1]
 
     def _await_oldest(self) -> None:
         self._queue[0].result()
         self._queue.popleft()  # only now: what failed stays, so that no later call can succeed
 
-    def _leave_memory(self) -> None:
-        """From here on into the file: this is no small archive."""
-        self._file.write(self._memory.getbuffer())
-        self._member.file = self._file
+    def _leave_memory(self) -> _File:
+        """From here on into a file, which has what there is so far."""
+        path = self._room.file(NAME)
+        self._file = file = _File(path, _create(path))
+        file.opened.write(self._memory.getbuffer())
+        self._member.file = file.opened
+        return file
 
-    def _write_at_once(self) -> tuple[int, str]:
-        """The small archive into its file; its size and hash."""
-        archive = self._memory.getbuffer()
-        self._file.write(archive)
-        self._file.flush()
-        return len(archive), hashlib.sha256(archive).hexdigest()
-
-    def _read_back(self) -> tuple[int, str]:
-        """The size and hash of the file, whose first bytes were written last."""
-        archive_bytes = self._file.seek(0, os.SEEK_END)
-        self._file.seek(0)
-        return archive_bytes, hashlib.file_digest(self._file, "sha256").hexdigest()
+    def _put_away(self) -> tuple[Path | bytes, int, str]:
+        """The small archive, in memory or else in its file; its size and hash."""
+        archive = self._memory.getvalue()
+        measured = len(archive), hashlib.sha256(archive).hexdigest()
+        if self._room.keeps(len(archive)):
+            return archive, *measured
+        file = self._leave_memory()
+        file.opened.flush()
+        return file.path, *measured
 
 
-class _AtOnce(Executor):
-    """Does the work where it is handed over."""
+class _File(NamedTuple):
+    """An archive's, in the making."""
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:  # noqa: ANN401
-        future: Future[Any] = Future()
+    path: Path
+    opened: io.BufferedRandom
+
+
+def _read_back(file: _File) -> tuple[Path, int, str]:
+    """The file, whose first bytes were written last; its size and hash."""
+    path, opened = file
+    archive_bytes = opened.seek(0, os.SEEK_END)
+    opened.seek(0)
+    return path, archive_bytes, hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+class _Work(Protocol):
+    """Something to do, which may be under way."""
+
+    def result(self) -> Any:  # noqa: ANN401 - any work's
+        """What came of it, once it is done; raises what it raised."""
+        ...
+
+
+class _Done:
+    """Work that was done where it was handed over."""
+
+    def __init__(self, work: Callable[..., Any], *arguments: Any) -> None:  # noqa: ANN401 - any work's
+        self._failure: Exception | None = None
         try:
-            future.set_result(work(*arguments, **more))
+            self._result = work(*arguments)
         except Exception as error:  # noqa: BLE001 - raised again by whoever asks for the result
-            future.set_exception(error)
-        return future
+            self._failure = error
+
+    def result(self) -> Any:  # noqa: ANN401 - any work's
+        if self._failure is not None:
+            raise self._failure
+        return self._result
 
 
 class _Member:

@@ -51,7 +51,7 @@ class LineFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.made = self._path = path
         self._count = 0
         self._finished = False
         self._sha256 = hashlib.sha256()

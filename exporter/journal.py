@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from exporter.batches import last_cut
 from exporter.errors import Defect, Interrupted, OutcomeUnknown, Refused
@@ -11,6 +11,7 @@ from exporter.model import QUARANTINE_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from exporter.ledger.rules import Ledger
     from exporter.model import BadRecord, Batch, Key, Package, Plan
@@ -70,7 +71,7 @@ class PlanJournal:
     ) -> None:
         self._ledger = ledger
         self._plan = plan
-        self._path = package.path
+        self._lines = cast("Path", package.body)  # of events it is a file
         self._progress = progress
         self._must_end = must_end
         self._account = Account(package)
@@ -121,10 +122,10 @@ class PlanJournal:
 
     def _cut(self, first: int, end: int) -> tuple[int, Key] | None:
         try:
-            return last_cut(self._path, first, end)
+            return last_cut(self._lines, first, end)
         except (OSError, ValueError) as error:
             raise OutcomeUnknown(
-                f"the keys beside {self._path.name} cannot be read from the workspace: {error}",
+                f"the keys beside {self._lines.name} cannot be read from the workspace: {error}",
                 hint="leave the workspace to this program alone; the next run sends some events again",
             ) from error
 

@@ -181,12 +181,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A finished archive in the workspace, on its way to ``name``, the object's full key.
+    """A finished archive on its way to ``name``, the object's full key: a file of the workspace, or bytes.
 
     Of events it is a file of lines, cut into ``batches``, and has no name.
     """
 
-    path: Path
+    body: Path | bytes = field(repr=False)
     name: str
     content: Content
     content_type: str

@@ -57,4 +57,4 @@ def package_of(plan: Plan, rendered: Rendered) -> Package:
     }
     kind, body = plan.rendering.archive, plan.rendering.body
     content_type = batches.CONTENT_TYPE if plan.rendering.is_events else archive.content_type(kind, body)
-    return Package(rendered.path, plan.name, content, content_type, metadata, rendered.batches)
+    return Package(rendered.body, plan.name, content, content_type, metadata, rendered.batches)

@@ -34,7 +34,6 @@ from exporter.steps import (
     Unreached,
     result_of,
 )
-from exporter.workspace import discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -143,7 +142,7 @@ class Pipeline(Delivering):
             late(())
         except BaseException:
             for _, archive in finished:
-                discard(archive.folder)
+                archive.folder.discard()
             raise
 
     def _steps(self, group: _Group, now: datetime, lane_id: str) -> list[Step]:
@@ -276,7 +275,7 @@ class Pipeline(Delivering):
             elif archive.rendered.content.count:
                 new.append((step, step.of, archive))
             else:
-                discard(archive.folder)
+                archive.folder.discard()
                 filtered = archive.rendered.content.filtered
                 passed = result_of(partial(self._pass_over, step, step.of, now, filtered))
                 if isinstance(passed, Exception):
@@ -290,7 +289,7 @@ class Pipeline(Delivering):
         plans = self._together(new, lambda one: one[0].job.name, _draft)
         for (step, _, archive), plan in zip(new, plans, strict=True):
             if isinstance(plan, Exception):
-                discard(archive.folder)
+                archive.folder.discard()
                 answers.append((step.job, plan))
             else:
                 package = package_of(plan, archive.rendered)

@@ -20,17 +20,15 @@ from exporter.model import Occasion
 from exporter.packages import member_of
 from exporter.rendering import Renderer
 from exporter.steps import result_of, without_values
-from exporter.workspace import discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from exporter.interfaces import Block, Format, FormatCompiler, Source
     from exporter.model import Range, Rendering
     from exporter.rendering import Rendered
     from exporter.steps import Step
-    from exporter.workspace import Workspace
+    from exporter.workspace import Folder, Workspace
 
     Done: TypeAlias = Callable[[Step, "Archive | Exception"], None]
     Late: TypeAlias = Callable[[Sequence[Step]], None]
@@ -48,7 +46,7 @@ class Archive:
     """What was rendered for a step, in a folder of its own."""
 
     rendered: Rendered
-    folder: Path
+    folder: Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +218,7 @@ class _Pass:
             renderer = Renderer(task.form, step.rendering, step.range.account, step.limit_bytes)
             rendered = renderer.render(blocks, folder, member_of(step.name, step.rendering))
         except BaseException:
-            discard(folder)
+            folder.discard()
             raise
         return Archive(rendered, folder)
 

@@ -1,7 +1,7 @@
 """From a source's blocks to one finished archive: one pass, memory that does not grow with the window.
 
 It decides where a part ends and what becomes of a record that cannot be rendered. It knows neither
-ledger nor destination. A disk that takes no more is a WorkspaceError: `_Files` says so of all that is
+ledger nor destination. A disk that takes no more is a WorkspaceError: `_Written` says so of all that is
 written, and of nothing that is read.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import errno
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
-from exporter.archive import ArchiveWriter, TooLargeForZip
+from exporter.archive import NAME, ArchiveWriter, TooLargeForZip
 from exporter.batches import Cuts, KeyFile, LineFile
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO
 
+    from exporter.archive import Room
     from exporter.interfaces import Block, Format
     from exporter.model import Batch, Content, Key, Rendering
 
 KEPT_BYTES: Final = 1_000_000
 WHOLE_BYTES: Final = QUARANTINE_BYTES - QUARANTINE_RECORDS * LEADING_BYTES
+
+_BAD_NAME = "bad.jsonl"
 
 _NO_ROOM = "free some room in the workspace, or move it to a larger volume"
 _NO_RIGHT = "make the workspace a folder that this process may write to"
@@ -54,7 +57,7 @@ _OTHER_HINT = "look at the file system that holds the workspace"
 class Rendered:
     """A finished archive and what it took: up to which key, and whether that was all there is."""
 
-    path: Path
+    body: Path | bytes
     content: Content
     bad: BadRecords
     last_key: Key | None
@@ -63,14 +66,14 @@ class Rendered:
 
 
 class BadRecords:
-    """The records of one archive that could not be rendered, in a file beside it: what the ledger keeps.
+    """The records of one archive that could not be rendered, in a file of the room: what the ledger keeps.
 
     A window may hold nothing else, so only the first ones are kept; of those, whole as long as there is
     room, then their leading bytes. Every one of them, with its leading bytes, is in the archive.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._file: BinaryIO | None = None
         self._room_bytes = WHOLE_BYTES
         self.count = 0
@@ -85,10 +88,14 @@ class BadRecords:
         else:
             self._room_bytes -= len(record.body)
         if self._file is None:
-            self._file = self._path.open("xb")
+            self._file = self._room.file(_BAD_NAME).open("xb")
         body = base64.b64encode(record.body).decode()
         texts = _storable(record.id), _storable(record.reason)
         self._file.write(orjson.dumps([*texts, record.length, body]) + b"\n")
+
+    @property
+    def _path(self) -> Path:
+        return self._room.path / _BAD_NAME
 
     def __enter__(self) -> Self:
         return self
@@ -119,21 +126,23 @@ class _Files:
     may be of the operating system, too.
     """
 
-    def __init__(self, folder: Path, rendering: Rendering, member: str) -> None:
-        self.path = folder / "archive"
-        self.bad = BadRecords(folder / "bad.jsonl")
+    def __init__(self, room: Room, rendering: Rendering, member: str) -> None:
+        self.bad = BadRecords(room)
         self._cuts = Cuts(rendering.batch_bytes) if rendering.is_events else None
-        with self._written():
-            self._archive = (
-                LineFile(self.path)
-                if rendering.is_events
-                else ArchiveWriter(self.path, kind=rendering.archive, body=rendering.body, member=member)
-            )
+        self._keys: KeyFile | None = None
+        self._written = _Written(room)
         self._both = ExitStack()
         self._both.push(self.bad)
-        self._both.push(self._archive)
-        with self._written():
-            self._keys = self._both.enter_context(KeyFile(self.path)) if rendering.is_events else None
+        with self._written:
+            if rendering.is_events:
+                path = room.file(NAME)
+                self._archive: ArchiveWriter | LineFile = LineFile(path)
+                self._both.push(self._archive)
+                self._keys = self._both.enter_context(KeyFile(path))
+            else:
+                kind, body = rendering.archive, rendering.body
+                self._archive = ArchiveWriter(room, kind=kind, body=body, member=member)
+                self._both.push(self._archive)
 
     def __enter__(self) -> Self:
         return self
@@ -141,8 +150,13 @@ class _Files:
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._written():
+        with self._written:
             self._both.__exit__(kind, failure, trace)
+
+    @property
+    def body(self) -> Path | bytes:
+        """The archive, once it is finished."""
+        return self._archive.made
 
     @property
     def batches(self) -> tuple[Batch, ...]:
@@ -153,7 +167,7 @@ class _Files:
         """The lines of some more records, and which of them are bad."""
         if self._cuts:
             self._cuts.add(lines, records)
-        with self._written():
+        with self._written:
             if self._keys:
                 self._keys.add(records)
             self._archive.write(lines, len(records))
@@ -162,18 +176,25 @@ class _Files:
 
     def finish(self, late: int) -> Content:
         """Complete the archive and measure it."""
-        with self._written():
+        with self._written:
             return self._archive.finish(late=late, bad=self.bad.count)
 
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        try:
-            yield
-        except TooLargeForZip as error:
+
+class _Written:
+    """Entered while something is written in a room: what is in the way is a WorkspaceError."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, TooLargeForZip):
             raise WorkspaceError(str(error), hint="lower part_limit: at most 3 GiB") from error
-        except OSError as error:
+        if isinstance(error, OSError):
             raise WorkspaceError(
-                f"the archive {self.path} cannot be written: {error.strerror or error}",
+                f"the archive {self._room.path / NAME} cannot be written: {error.strerror or error}",
                 hint=_HINTS.get(error.errno, _OTHER_HINT),
             ) from error
 
@@ -211,9 +232,9 @@ class Renderer:
         self._account = account
         self._limit = limit
 
-    def render(self, blocks: Iterable[Block], folder: Path, member: str) -> Rendered:
-        """Write the archive of these blocks into ``folder``."""
-        with _Files(folder, self._rendering, member) as files:
+    def render(self, blocks: Iterable[Block], room: Room, member: str) -> Rendered:
+        """Make the archive of these blocks in ``room``."""
+        with _Files(room, self._rendering, member) as files:
             come, final = _Progress(), True
             for block in blocks:
                 if not block.belongs_to(self._account):
@@ -224,8 +245,10 @@ class Renderer:
                 final = self._add(block, files, come)
                 if not final:
                     break
-            content = replace(files.finish(come.late), filtered=come.filtered, protected=dict(come.protected))
-        return Rendered(files.path, content, files.bad, come.last_key, final, files.batches)
+            content = files.finish(come.late)
+            if come.filtered or come.protected:
+                content = replace(content, filtered=come.filtered, protected=dict(come.protected))
+        return Rendered(files.body, content, files.bad, come.last_key, final, files.batches)
 
     def _add(self, block: Block, files: _Files, come: _Progress) -> bool:
         """Write a block's records, as many as fit; whether those are all."""

@@ -13,17 +13,15 @@ from exporter.batches import CONTENT_TYPE, Cuts, LineFile
 from exporter.errors import ConfigError, DeliveryError, WorkspaceError
 from exporter.journal import Account
 from exporter.model import Package
-from exporter.workspace import discard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from exporter.ledger.requests import Requests
     from exporter.ledger.storage import Kept
     from exporter.model import BadRecord, Batch, Key, Keys
     from exporter.pipeline import Job
-    from exporter.workspace import Workspace
+    from exporter.workspace import Folder, Workspace
 
 
 @dataclass(slots=True)
@@ -54,7 +52,7 @@ def resend(requests: Requests, job: Job, workspace: Workspace, sequence: int | N
             came.failure = failure
             break
         finally:
-            discard(folder)
+            folder.discard()
     return came
 
 
@@ -74,10 +72,10 @@ class _Waiting:
         return [None] * len(self), [kept.number for kept in self._waiting]
 
 
-def _package(waiting: Sequence[Kept], job: Job, folder: Path) -> Package:
+def _package(waiting: Sequence[Kept], job: Job, folder: Folder) -> Package:
     lines, cuts = b"".join(_line(kept.record) + b"\n" for kept in waiting), Cuts(job.rendering.batch_bytes)
     cuts.add(lines, _Waiting(waiting))
-    path = folder / "events"
+    path = folder.file("events")
     try:
         with LineFile(path) as file:
             file.write(lines, len(waiting))

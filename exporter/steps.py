@@ -6,18 +6,16 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from exporter.workspace import discard
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
-    from pathlib import Path
     from zoneinfo import ZoneInfo
 
     from exporter.errors import DeliveryError, Stopped
     from exporter.interfaces import Destination
     from exporter.ledger.rules import Standing
     from exporter.model import Content, Lane, Package, Plan, Range, Receipt, Rendering, Stamp
+    from exporter.workspace import Folder
 
 T = TypeVar("T")
 
@@ -83,11 +81,11 @@ class Ready:
     job: Job
     plan: Plan
     package: Package
-    folder: Path
+    folder: Folder
 
     def discard(self) -> None:
         """Give the workspace back."""
-        discard(self.folder)
+        self.folder.discard()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The private scratch folder where archives are built. Nothing in it outlives its process for long."""
 
-# ruff: noqa: PTH104, PTH106, PTH108, PTH120, PTH208 - as `_emptied` says
+# ruff: noqa: PTH102, PTH104, PTH108, PTH208 - as `Folder` says
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final, Self
 
 from exporter.errors import WorkspaceError
@@ -23,10 +24,10 @@ PREFIX: Final = "audit-exporter-"
 LOCK: Final = ".lock"
 _EMPTY: Final = ".empty"
 
-_emptied: Final[dict[str, deque[str]]] = {}
-"""By the workspaces of this process, folders that are free again: making one takes longer than filling it.
+MEMORY_BYTES: Final = 4 << 20
+"""Of all packages of a process as much stays in memory, however many wait; what is beyond goes into files.
 
-Paths are text where every package comes by: pathlib would take longer than the disk.
+It is what the places of a run take up with some 500 records each; more would wait only where a store is slow.
 """
 
 
@@ -42,6 +43,8 @@ class Workspace:
         self._root = Path(tempfile.gettempdir()) if root is None else root
         self._lock: IO[bytes] | None = None
         self._numbers = count()  # names that need no trying: with the process's number nobody else's
+        self._memory = Memory(MEMORY_BYTES)
+        self._emptied: deque[str] = deque()
         self.path = self._root
 
     def __enter__(self) -> Self:
@@ -51,31 +54,18 @@ class Workspace:
             lock, self._lock = _new_lock(self._root)
             self.path = _folder_of(lock)
             self.path.mkdir(mode=0o700)
-            _emptied[str(self.path)] = deque()
         except OSError as error:
             raise _unusable(self._root, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        _emptied.pop(str(self.path), None)
         if self._lock is not None:
             with self._lock, suppress(OSError):  # what stays is swept by the next process
                 _remove(self.path.with_name(self.path.name + LOCK))
 
-    def folder(self) -> Path:
-        """A new empty folder for one package; the caller removes it."""
-        folder = self.path / f"{os.getpid()}-{next(self._numbers)}"
-        try:
-            os.rename(_emptied[str(self.path)].pop(), folder)
-        except (KeyError, IndexError, OSError):  # there is none, or somebody cleaned it up
-            self._make(folder)
-        return folder
-
-    def _make(self, folder: Path) -> None:
-        try:
-            folder.mkdir(mode=0o700)
-        except OSError as error:
-            raise _unusable(self.path, error) from error
+    def folder(self) -> Folder:
+        """One for a package, which the caller discards."""
+        return Folder(f"{self.path}/{os.getpid()}-{next(self._numbers)}", self._memory, self._emptied)
 
     def _sweep(self) -> None:
         for path in self._root.glob(f"{PREFIX}*{LOCK}"):
@@ -83,6 +73,87 @@ class Workspace:
             with suppress(OSError), path.open("r+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(path)
+
+
+class Memory:
+    """How many bytes may still be kept; safe to use from several threads."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left_bytes = size_bytes
+        self._lock = Lock()
+
+    def take(self, size_bytes: int) -> bool:
+        """Whether there is room for so many, which from now on are taken."""
+        with self._lock:
+            if size_bytes > self._left_bytes:
+                return False
+            self._left_bytes -= size_bytes
+            return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """So many are free again."""
+        with self._lock:
+            self._left_bytes += size_bytes
+
+
+class Folder:
+    """One package's: made for its first file, as most have none, and what is kept of it in memory.
+
+    Folders that are ``emptied`` are used again: making one takes longer than filling it. Paths are text
+    where every package comes by: pathlib would take longer than the disk. One thread at a time may use it.
+    """
+
+    def __init__(self, path: str, memory: Memory, emptied: deque[str]) -> None:
+        self._path = path
+        self._memory = memory
+        self._emptied = emptied
+        self._is_made = False
+        self._kept_bytes = 0
+
+    @property
+    def path(self) -> Path:
+        """Where its files are, once it has any."""
+        return Path(self._path)
+
+    def file(self, name: str) -> Path:
+        """Where its file of this name belongs; the folder is there from now on. Raises WorkspaceError."""
+        if not self._is_made:
+            self._make()
+            self._is_made = True
+        return Path(self._path, name)
+
+    def keeps(self, size_bytes: int) -> bool:
+        """Whether so many bytes more of its package may stay in memory; until it is discarded, if so."""
+        kept = self._memory.take(size_bytes)
+        self._kept_bytes += size_bytes if kept else 0
+        return kept
+
+    def discard(self) -> None:
+        """Remove all of it, if that was not done before; what cannot be removed goes with the workspace."""
+        self._memory.give_back(self._kept_bytes)
+        self._kept_bytes = 0
+        if self._is_made:
+            self._is_made = False
+            self._remove()
+
+    def _make(self) -> None:
+        with suppress(IndexError, OSError):  # there is none, or somebody cleaned it up
+            os.rename(self._emptied.pop(), self._path)
+            return
+        try:
+            os.mkdir(self._path, mode=0o700)
+        except OSError as error:
+            raise _unusable(self.path.parent, error) from error
+
+    def _remove(self) -> None:
+        try:
+            for name in os.listdir(self._path):
+                os.unlink(f"{self._path}/{name}")
+            os.rename(self._path, self._path + _EMPTY)
+        except OSError:
+            shutil.rmtree(self._path, ignore_errors=True)
+        else:
+            self._emptied.append(self._path + _EMPTY)
 
 
 def _new_lock(root: Path) -> tuple[Path, IO[bytes]]:
@@ -105,25 +176,6 @@ def _remove(lock: Path) -> None:
     shutil.rmtree(_folder_of(lock), ignore_errors=True)
     if not _folder_of(lock).exists():
         lock.unlink()
-
-
-def discard(folder: Path) -> None:
-    """Remove one package's folder; what cannot be removed goes with the workspace.
-
-    A folder that was discarded before is not there: its name never comes again.
-    """
-    path = str(folder)
-    try:
-        for name in os.listdir(path):
-            os.unlink(f"{path}/{name}")
-        free = _emptied.get(os.path.dirname(path))
-        if free is None:
-            os.rmdir(path)
-        else:
-            os.rename(path, path + _EMPTY)
-            free.append(path + _EMPTY)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unusable(path: Path, error: OSError) -> WorkspaceError:

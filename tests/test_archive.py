@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from exporter import archive
 from exporter.archive import ArchiveWriter, TooLargeForZip, content_type, member_suffix, suffix
+from tests.kit.archives import Here
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,12 +38,18 @@ BODIES = ["ndjson", "json_array"]
 IN_MEMORY_BYTES = [archive._SMALL_BYTES, 10_000, 0]
 
 
+class At(Here):
+    """Room for a file of this path, whatever it is to be called."""
+
+    def file(self, name: str) -> Path:
+        del name
+        return self.path
+
+
 @pytest.fixture(autouse=True, params=IN_MEMORY_BYTES, ids=["at once", "grown", "in a thread"])
-def way(request: pytest.FixtureRequest) -> Iterator[None]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every promise holds however much is made before a thread and a file take over."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archive, "_SMALL_BYTES", request.param)
-        yield
+    monkeypatch.setattr(archive, "_SMALL_BYTES", request.param)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,10 +68,45 @@ def test_a_small_archive_is_the_same_file_as_one_made_in_a_thread(
     assert contents == [contents[0]] * len(contents)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("body", BODIES)
+def test_a_small_archive_stays_in_memory_and_is_the_same_as_in_a_file(
+    tmp_path: Path, kind: str, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no file and no folder: a run makes thousands of them."""
+    monkeypatch.setattr(archive, "_SMALL_BYTES", 1 << 20)
+    content = write(tmp_path / "file", LINES, kind=kind, body=body)
+    room = At(tmp_path / "missing" / "file", content.archive_bytes)
+    with ArchiveWriter(room, kind=kind, body=body, member=MEMBER) as writer:
+        for line in LINES:
+            writer.write(line, 1)
+        assert writer.finish(late=2, bad=1) == content
+    assert writer.made == (tmp_path / "file").read_bytes()
+    assert room.memory_bytes == 0
+    assert not room.path.parent.exists()
+
+
+def test_an_archive_goes_into_a_file_where_it_may_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it that no more memory is left, or that it is large: then none is asked for."""
+    monkeypatch.setattr(archive, "_SMALL_BYTES", len(b"".join(LINES)))
+    content = write(tmp_path / "file", LINES)
+    for name, memory_bytes, more in (("little", content.archive_bytes - 1, []), ("large", 1 << 20, LINES)):
+        room = At(tmp_path / name, memory_bytes)
+        with ArchiveWriter(room, kind="zip", body="ndjson", member=MEMBER) as writer:
+            for line in [*LINES, *more]:
+                writer.write(line, 1)
+            writer.finish(late=0, bad=0)
+        assert writer.made == tmp_path / name
+        assert read(tmp_path / name, "zip") == b"".join([*LINES, *more])
+        assert room.memory_bytes == memory_bytes
+
+
 def test_a_small_archive_takes_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run makes thousands of them, and a thread costs as much as one."""
     monkeypatch.setattr(archive, "_SMALL_BYTES", len(b"".join(LINES)))
-    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+    with ArchiveWriter(At(tmp_path / "file"), kind="zip", body="ndjson", member=MEMBER) as writer:
         before = threading.active_count()
         for line in LINES:
             writer.write(line, 1)
@@ -74,7 +116,7 @@ def test_a_small_archive_takes_no_thread(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def write(path: Path, chunks: Iterable[bytes], *, kind: str = "zip", body: str = "ndjson") -> Content:
-    with ArchiveWriter(path, kind=kind, body=body, member=MEMBER) as writer:
+    with ArchiveWriter(At(path), kind=kind, body=body, member=MEMBER) as writer:
         for chunk in chunks:
             writer.write(chunk, chunk.count(b"\n"))
         return writer.finish(late=2, bad=1)
@@ -276,7 +318,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(
 
 
 def test_a_chunk_that_failed_spoils_the_archive_even_if_there_is_room_again(tmp_path: Path) -> None:
-    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+    with ArchiveWriter(At(tmp_path / "file"), kind="zip", body="ndjson", member=MEMBER) as writer:
         with small_files(), pytest.raises(OSError, match="File too large"):
             write_and_finish(writer, os.urandom(200_000))
         with pytest.raises(OSError, match="File too large"):
@@ -306,7 +348,7 @@ def test_an_error_of_the_caller_removes_the_file_and_comes_through(tmp_path: Pat
 
 
 def test_an_archive_that_was_never_finished_is_removed(tmp_path: Path) -> None:
-    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+    with ArchiveWriter(At(tmp_path / "file"), kind="zip", body="ndjson", member=MEMBER) as writer:
         writer.write(LINES[0], 1)
     assert list(tmp_path.iterdir()) == []
 
@@ -330,7 +372,7 @@ def test_an_encoder_waits_for_a_slow_compressor(tmp_path: Path, monkeypatch: pyt
         return shape(body, lines)
 
     monkeypatch.setattr(archive._Ndjson, "add", slow)
-    with ArchiveWriter(tmp_path / "file", kind="zip", body="ndjson", member=MEMBER) as writer:
+    with ArchiveWriter(At(tmp_path / "file"), kind="zip", body="ndjson", member=MEMBER) as writer:
         for line in LINES:
             writer.write(line, 1)
             written += 1

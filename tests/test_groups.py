@@ -15,7 +15,7 @@ import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import reading, rendering, sending
+from exporter import reading, rendering, sending, workspace
 from exporter.destinations.memory import Fault, MemoryStore
 from exporter.destinations.object_store import ObjectStoreDestination
 from exporter.errors import (
@@ -40,7 +40,8 @@ from exporter.runner import Runner
 from exporter.sources.memory import MemorySource
 from exporter.steps import Delivered, Held, result_of
 from exporter.turns import Settings
-from exporter.workspace import Workspace
+from exporter.workspace import Folder, Memory, Workspace
+from tests.kit.archives import bytes_of
 from tests.kit.observers import Silent
 from tests.kit.steps import deliver_one, prepare_one
 
@@ -102,7 +103,7 @@ class Foreign:
 class Stand:
     """A pipeline over everything in memory, with an export for each account."""
 
-    workspace: Workspace
+    workspace: Watched
     accounts: Sequence[str] = ("a", "b", "c", "d", "e")
     now: datetime = NOW
     told: list[list[tuple[str, Prepared]]] = field(default_factory=list)
@@ -164,15 +165,33 @@ class Stand:
         )
         return runner.run(self.jobs, self.now)
 
-    def folders(self) -> list[Path]:
-        """Those with something in them; empty ones may be used again."""
-        return [path for path in self.workspace.path.iterdir() if any(path.iterdir())]
+
+class Watched(Workspace):
+    """A workspace that knows what packages still hold of it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._given: list[Folder] = []
+
+    def folder(self) -> Folder:
+        self._given.append(super().folder())
+        return self._given[-1]
+
+    def limit(self, size_bytes: int) -> None:
+        """Let packages keep so much in memory from now on; none may hold any."""
+        self._memory = Memory(size_bytes)
+
+    def held(self) -> list[Folder]:
+        """The folders with something in memory, or in files; empty ones may be used again."""
+        return [one for one in self._given if one._kept_bytes or any(one.path.glob("*"))]
 
 
-@pytest.fixture
-def stand(tmp_path: Path) -> Iterator[Stand]:
-    with Workspace(tmp_path) as workspace, stamina.set_testing(True, attempts=reading.READINGS, cap=True):
-        yield Stand(workspace)
+@pytest.fixture(params=[0, workspace.MEMORY_BYTES], ids=["in files", "in memory"])
+def stand(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
+    """What becomes of archives is the same wherever they wait."""
+    monkeypatch.setattr(workspace, "MEMORY_BYTES", request.param)
+    with Watched(tmp_path) as watched, stamina.set_testing(True, attempts=reading.READINGS, cap=True):
+        yield Stand(watched)
 
 
 def kinds(answers: dict[str, Any]) -> dict[str, type]:
@@ -205,6 +224,25 @@ def test_a_group_is_read_once_and_planned_in_one_transaction(
     assert len(stand.store.objects) == 5
 
 
+def test_archives_that_memory_has_no_room_for_wait_in_files(stand: Stand) -> None:
+    """However many exports wait for a store that hangs, a process holds no more than it may."""
+    stand.insert(*stand.accounts)
+    planned = [one for one in stand.prepare().values() if isinstance(one, Ready)]
+    sizes = [one.package.content.archive_bytes for one in planned]
+    for one in planned:
+        one.discard()
+    stand.workspace.limit(sum(sizes[:2]))
+    again = [one for one in stand.prepare().values() if isinstance(one, Ready)]
+    bodies = [one.package.body for one in again]
+    assert [isinstance(body, bytes) for body in bodies] == [True, True, False, False, False]
+    archives = {one.plan.name: bytes_of(one.package.body) for one in again}
+    assert set(kinds(stand.deliver(again)).values()) == {Delivered}
+    assert {name: stored.data for name, stored in stand.store.objects.items()} == archives
+    for one in again:
+        one.discard()
+    assert stand.workspace.held() == []
+
+
 def test_empty_windows_of_a_group_are_passed_together(stand: Stand) -> None:
     stand.now = BEGIN + 5 * HOUR
     answers = stand.prepare()
@@ -212,7 +250,7 @@ def test_empty_windows_of_a_group_are_passed_together(stand: Stand) -> None:
     assert [len(some) for some in stand.told] == [5]
     standings = stand.ledger.standings()
     assert {one.live.watermark for one in standings.values()} == {BEGIN + 5 * HOUR}
-    assert stand.folders() == []
+    assert stand.workspace.held() == []
 
 
 def test_only_what_has_the_same_columns_is_read_together(stand: Stand) -> None:
@@ -246,7 +284,7 @@ def test_what_the_source_says_of_one_member_stops_that_one_alone(
     stand.source.trouble["c"] = [error] * 2
     answers = stand.prepare()
     assert kinds(answers) == {"a": Ready, "b": Ready, "c": told, "d": Ready, "e": Ready}
-    assert len(stand.folders()) == 4
+    assert len(stand.workspace.held()) == 4
 
 
 def test_a_source_that_is_lost_is_read_on_from_where_it_was(stand: Stand) -> None:
@@ -276,7 +314,7 @@ def test_a_member_in_trouble_takes_nobody_with_it(
     answers = stand.prepare()
     assert kinds(answers) == {"a": Ready, "b": Ready, "c": expected, "d": Ready, "e": Ready}
     group = [one for one in answers.values() if isinstance(one, Ready)]
-    assert len(stand.folders()) == len(group)
+    assert len(stand.workspace.held()) == len(group)
     assert len(stand.store.objects) == (how == "conflict")
     assert set(kinds(stand.deliver(group)).values()) == {Delivered}
 
@@ -342,7 +380,7 @@ def test_a_ledger_that_fails_says_so_of_all_and_leaves_nothing_half_made(
 
     monkeypatch.setattr(stand.ledger, "together", failing)
     assert set(kinds(stand.prepare()).values()) == {LedgerError}
-    assert stand.folders() == []
+    assert stand.workspace.held() == []
     monkeypatch.undo()
     assert set(kinds(stand.prepare()).values()) == {Ready}
 
@@ -363,7 +401,7 @@ def test_what_cannot_be_written_of_one_member_is_that_ones_alone(
 
     monkeypatch.setattr(stand.storage, "together", unwritable)
     assert kinds(stand.prepare()) == dict.fromkeys("abde", Ready) | {"c": ValueError}
-    assert len(stand.folders()) == 4
+    assert len(stand.workspace.held()) == 4
 
 
 def test_every_answer_of_a_store_is_its_own_exports(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,11 +565,11 @@ def test_groups_leave_the_same_objects_and_the_same_ledger_as_exports_alone(
 
     def outcome(grouped: bool) -> object:  # noqa: FBT001 - two ways, side by side
         with (
-            Workspace(tmp_path_factory.mktemp("workspace")) as workspace,
+            Watched(tmp_path_factory.mktemp("workspace")) as watched,
             pytest.MonkeyPatch.context() as patch,
         ):
             patch.setattr(reading, "LONG_RECORDS", long_records)
-            stand = Stand(workspace)
+            stand = Stand(watched)
             jobs = [replace(one, part_limit_bytes=limit) for one in stand.jobs]
             for hour, counts in enumerate(windows):
                 for account, count in counts.items():

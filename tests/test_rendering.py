@@ -9,6 +9,7 @@ import resource
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,8 +26,9 @@ from exporter.formats import compile_format
 from exporter.formats.compiled import bad_form
 from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch, Rendering
 from exporter.rendering import KEPT_BYTES, WHOLE_BYTES, BadRecords, Renderer
-from exporter.workspace import Workspace, discard
+from exporter.workspace import MEMORY_BYTES, Workspace
 from tests.kit import reference
+from tests.kit.archives import Here, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,11 +63,11 @@ def render(
     folder: Path, blocks: Iterable[RowBlock], *, limit: int | None = None, longest: int = 4_000_000
 ) -> Rendered:
     rendering = Rendering("native", None, max_record_bytes=longest)
-    return Renderer(compile_format(rendering), rendering, "acme", limit).render(blocks, folder, MEMBER)
+    return Renderer(compile_format(rendering), rendering, "acme", limit).render(blocks, Here(folder), MEMBER)
 
 
 def member(rendered: Rendered) -> bytes:
-    with zipfile.ZipFile(rendered.path) as file:
+    with zipfile.ZipFile(BytesIO(bytes_of(rendered.body))) as file:
         return file.read(MEMBER)
 
 
@@ -92,7 +94,7 @@ def test_a_range_becomes_one_archive_with_every_record_in_order(tmp_path: Path) 
     assert rendered.final
     assert rendered.last_key == ("2026-11-19 04:00:05.000000000", 5)
     assert list(rendered.bad) == []
-    assert [path.name for path in tmp_path.iterdir()] == [rendered.path.name]
+    assert list(tmp_path.iterdir()) == [rendered.body]
 
 
 def test_an_empty_range_is_whole_and_has_no_last_key(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_blocks_are_taken_one_by_one(tmp_path: Path) -> None:
             assert len(lines) == number
             yield block([row(number)])
 
-    Renderer(Watched(), Rendering("native", None), "acme", None).render(blocks(), tmp_path, MEMBER)
+    Renderer(Watched(), Rendering("native", None), "acme", None).render(blocks(), Here(tmp_path), MEMBER)
     assert len(lines) == 5
 
 
@@ -328,7 +330,7 @@ def test_late_records_count_only_as_far_as_they_are_in_the_part(tmp_path: Path) 
 
 
 def _keep(folder: Path, records: Iterable[BadRecord]) -> BadRecords:
-    with BadRecords(folder / "bad") as bad:
+    with BadRecords(Here(folder)) as bad:
         for record in records:
             bad.add(record)
     return bad
@@ -485,7 +487,7 @@ def test_an_archive_that_cannot_be_removed_is_an_error_of_the_workspace_too(tmp_
     """Whatever it was given up for; here, somebody put a folder in its place."""
 
     def blocks() -> Iterator[RowBlock]:
-        yield block([row(1)])
+        yield block([row(1, "x" * 1_000_000)])  # which no longer stays in memory
         (tmp_path / "archive").unlink()
         (tmp_path / "archive").mkdir()
         raise ZeroDivisionError
@@ -501,8 +503,9 @@ def test_a_workspace_leaves_nothing_behind(tmp_path: Path) -> None:
     """What was built in it goes with it, finished or not."""
     with Workspace(tmp_path / "new" / "root") as workspace:
         folders = workspace.folder(), workspace.folder()
-        assert folders[0] != folders[1]
-        assert render(folders[0], [block([row(1)])]).path.exists()
+        for folder in folders:
+            folder.file("archive").open("xb").close()
+        assert folders[0].path != folders[1].path
     assert list((tmp_path / "new" / "root").iterdir()) == []
 
 
@@ -512,50 +515,88 @@ def test_a_package_finds_its_folder_empty_and_has_it_alone(tmp_path: Path) -> No
 
         def use(_: int) -> Path:
             folder = workspace.folder()
-            (folder / "archive").open("xb").close()
-            assert [path.name for path in folder.iterdir()] == ["archive"]
-            discard(folder)
-            return folder
+            folder.file("archive").open("xb").close()
+            assert [path.name for path in folder.path.iterdir()] == ["archive"]
+            folder.discard()
+            return folder.path
 
         with ThreadPoolExecutor(4) as pool:
             folders = list(pool.map(use, range(200)))
         assert len(set(folders)) == len(folders)
         assert not any(folder.exists() for folder in folders)
         assert len(list(workspace.path.iterdir())) <= 4
-        assert workspace.folder().stat().st_mode & 0o077 == 0
+        assert workspace.folder().file("archive").parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_package_without_files_takes_no_folder(tmp_path: Path) -> None:
+    """A small archive stays in memory, and there are thousands in a run."""
+    with Workspace(tmp_path) as workspace:
+        folder = workspace.folder()
+        assert folder.keeps(1000)
+        assert list(workspace.path.iterdir()) == []
+        folder.discard()
+        assert list(workspace.path.iterdir()) == []
+
+
+def test_all_packages_together_keep_no_more_than_the_workspace_has_memory_for(tmp_path: Path) -> None:
+    """However many wait for a store that hangs; what one gives back another one may take."""
+    with Workspace(tmp_path) as workspace:
+        size_bytes = MEMORY_BYTES // 10 + 1
+        folders = [workspace.folder() for _ in range(20)]
+        with ThreadPoolExecutor(4) as pool:
+            kept = list(pool.map(lambda folder: folder.keeps(size_bytes), folders))
+        assert kept.count(True) == 9
+        next(folder for folder, keeps in zip(folders, kept, strict=True) if not keeps).discard()
+        assert not workspace.folder().keeps(size_bytes)
+        first = folders[kept.index(True)]
+        first.discard()
+        first.discard()
+        assert workspace.folder().keeps(size_bytes)
+        assert not workspace.folder().keeps(size_bytes)
 
 
 def test_a_folder_that_is_discarded_twice_is_nobody_else_s_by_then(tmp_path: Path) -> None:
     with Workspace(tmp_path) as workspace:
         first = workspace.folder()
-        discard(first)
+        first.file("archive")
+        first.discard()
         second = workspace.folder()
-        (second / "archive").touch()
-        discard(first)
-        assert (second / "archive").exists()
+        second.file("archive").touch()
+        first.discard()
+        assert (second.path / "archive").exists()
 
 
 def test_an_emptied_folder_that_somebody_cleaned_up_is_made_again(tmp_path: Path) -> None:
     with Workspace(tmp_path) as workspace:
-        discard(workspace.folder())
+        emptied = workspace.folder()
+        emptied.file("archive")
+        emptied.discard()
         for path in workspace.path.iterdir():
             path.rmdir()
-        assert workspace.folder().is_dir()
+        assert workspace.folder().file("archive").parent.is_dir()
 
 
 def test_what_lies_deeper_in_a_package_s_folder_goes_too(tmp_path: Path) -> None:
     with Workspace(tmp_path) as workspace:
         folder = workspace.folder()
-        (folder / "within" / "further").mkdir(parents=True)
-        discard(folder)
-        assert not folder.exists()
+        (folder.file("within") / "further").mkdir(parents=True)
+        folder.discard()
+        assert not folder.path.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    with Workspace(tmp_path) as workspace:
+        workspace.path.rmdir()
+        with pytest.raises(WorkspaceError, match=f"{workspace.path} cannot be written") as refused:
+            workspace.folder().file("archive")
+        assert "`workspace`" in refused.value.hint
 
 
 def test_a_workspace_is_for_its_owner_alone(tmp_path: Path) -> None:
     """Records of every customer pass through it."""
     with Workspace(tmp_path) as workspace:
         assert workspace.path.stat().st_mode & 0o077 == 0
-        assert workspace.folder().stat().st_mode & 0o077 == 0
+        assert workspace.folder().file("archive").parent.stat().st_mode & 0o077 == 0
 
 
 def test_a_workspace_sweeps_up_after_the_dead_and_leaves_the_living_alone(tmp_path: Path) -> None:
@@ -569,7 +610,7 @@ def test_a_workspace_sweeps_up_after_the_dead_and_leaves_the_living_alone(tmp_pa
     with Workspace(tmp_path) as living:
         assert not dead.exists()
         with Workspace(tmp_path):
-            assert living.folder().exists()
+            assert living.folder().file("archive").parent.exists()
     assert list(tmp_path.iterdir()) == [others]
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import zipfile
 from collections import Counter
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from exporter.columns import Layout, Roles, RowBlock, TextTimes
 from exporter.formats import compile_format
 from exporter.model import Branch, Rendering
 from exporter.rendering import Renderer
+from tests.kit.archives import Here, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,11 +54,11 @@ def row(number: int, action: object = "keep", email: object = "ada") -> Row:
 def render(folder: Path, blocks: Iterable[RowBlock], limit: int | None = None) -> Rendered:
     path = folder / str(len(list(folder.iterdir())))
     path.mkdir()
-    return Renderer(compile_format(RENDERING), RENDERING, "acme", limit).render(blocks, path, MEMBER)
+    return Renderer(compile_format(RENDERING), RENDERING, "acme", limit).render(blocks, Here(path), MEMBER)
 
 
 def lines_of(rendered: Rendered) -> list[bytes]:
-    with zipfile.ZipFile(rendered.path) as file:
+    with zipfile.ZipFile(BytesIO(bytes_of(rendered.body))) as file:
         return file.read(MEMBER).splitlines()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
@@ -33,6 +33,7 @@ from exporter.pipeline import Delivered, Held, Job, Moved, Ready, Unreached
 from exporter.runner import Runner
 from exporter.steps import result_of
 from exporter.turns import Settings
+from exporter.workspace import Folder, Memory
 from tests.kit.observers import Silent
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def planned(one: Job) -> Ready:
     range_ = Range(one.account, Window(BEGIN, NOW), {})
     plan = Plan("1", one.name, "live", 1, range_, RENDERING, final=False, name=f"{one.name}.zip",
                 stamp=Stamp(NOW), content=CONTENT, created_at=NOW, hashes=("aa",))  # fmt: skip
-    return Ready(one, plan, Package(Path("nowhere"), plan.name, CONTENT, ""), Path("nowhere"))
+    folder = Folder("nowhere", Memory(0), deque())
+    return Ready(one, plan, Package(b"", plan.name, CONTENT, ""), folder)
 
 
 def success(ready: Ready) -> Delivered:

@@ -29,9 +29,9 @@ from exporter.notation.values import FilePath  # noqa: TC001 - pydantic reads th
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from io import BufferedReader
 
     from exporter.destinations.object_store import Driver
+    from exporter.destinations.uploads import Opened
     from exporter.model import Package
     from exporter.network.guard import Guard
 
@@ -214,17 +214,26 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _copy(package: Package, archive: BufferedReader, path: str, progress: Callable[[int], None]) -> None:
+def _copy(package: Package, archive: Opened, path: str, progress: Callable[[int], None]) -> None:
+    with _new_file(path) as file:
+        for chunk in _chunks(package, archive):
+            rest = chunk
+            while rest:
+                rest = rest[file.write(rest) :]
+            progress(len(chunk))
+        os.fsync(file.fileno())
+
+
+def _chunks(package: Package, archive: Opened) -> Iterator[memoryview]:
+    """The archive. Raises NotSent behind the last one if it is a file that changed."""
+    if isinstance(package.body, bytes):
+        yield memoryview(package.body)
+        return
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(min(CHUNK_BYTES, max(1, package.content.archive_bytes))))
-    with _new_file(path) as file:
-        while count := archive.readinto(buffer):
-            chunk = buffer[:count]
-            digest.update(chunk)
-            while chunk:
-                chunk = chunk[file.write(chunk) :]
-            progress(count)
-        os.fsync(file.fileno())
+    while count := archive.readinto(buffer):
+        digest.update(buffer[:count])
+        yield buffer[:count]
     if digest.hexdigest() != package.content.archive_sha256:
         raise changed(package)
 

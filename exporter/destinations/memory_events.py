@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.destinations.events import event_id_of
 from exporter.destinations.memory import Fault
+from exporter.destinations.uploads import opened
 from exporter.errors import NotSent, OutcomeUnknown, Refused
 from exporter.model import BadKind, BadRecord, Finding, Level, Receipt
 
@@ -56,7 +57,7 @@ class MemoryEvents:
 
     def deliver(self, package: Package, journal: Journal) -> Receipt:
         """Take each batch, or do what its fault says."""
-        with package.path.open("rb") as file:
+        with opened(package) as file:
             for batch in package.batches:
                 file.seek(batch.offset)
                 lines = file.read(batch.size_bytes).splitlines()

@@ -15,7 +15,7 @@ from exporter.model import Content, Finding, Level, Package
 if TYPE_CHECKING:
     from exporter.interfaces import ObjectStore
 
-PROBE: Final = Path(__file__).with_name("probe.txt")  # a file that is there: `check` needs no room to write
+PROBE: Final = Path(__file__).with_name("probe.txt")
 PROBE_FOLDER: Final = ".audit-exporter-check"  # outside `audit/`, where nothing but records lives
 NOT_THE_STORE: Final = "see what answers there: it says so of a name that nobody ever had"
 
@@ -65,7 +65,7 @@ def probe_package(name: str) -> Package:
         archive_bytes=len(data),
         archive_sha256=digest,
     )
-    return Package(PROBE, name, content, "text/plain", {"audit-exporter": "check"})
+    return Package(data, name, content, "text/plain", {"audit-exporter": "check"})
 
 
 def unwatched(_sent_bytes: int) -> None:

@@ -9,15 +9,16 @@ import io
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
 
 from exporter.errors import NotSent, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import BufferedReader
 
     from exporter.model import Package
+
+Opened: TypeAlias = "io.BufferedReader | io.BytesIO"
 
 MIB: Final = 1 << 20
 SMALL_BYTES: Final = 64 << 10  # what a connection takes at once
@@ -61,22 +62,33 @@ def nothing_landed() -> Iterator[None]:
 
 
 @contextmanager
-def opened(package: Package) -> Iterator[BufferedReader]:
+def opened(package: Package) -> Iterator[Opened]:
     """The package's archive, for reading. Raises NotSent if it is gone."""
+    if isinstance(package.body, bytes):
+        yield io.BytesIO(package.body)
+        return
     try:
-        file = package.path.open("rb")
+        file = package.body.open("rb")
     except OSError as error:
-        raise NotSent(
-            f"the archive {package.path.name} cannot be read from the workspace: {error.strerror}",
-            hint=RENDER_AGAIN,
-        ) from error
+        raise unreadable(package, error) from error
     with file:
         yield file
 
 
+def unreadable(package: Package, error: OSError) -> NotSent:
+    """The error for an archive that is gone, or of which the disk has lost something."""
+    message = f"{_archive_of(package)} cannot be read from the workspace: {error.strerror or error}"
+    return NotSent(message, hint=RENDER_AGAIN)
+
+
 def changed(package: Package) -> NotSent:
     """The error for an archive that is not what its package says."""
-    return NotSent(f"the archive {package.path.name} changed in the workspace", hint=RENDER_AGAIN)
+    return NotSent(f"{_archive_of(package)} changed in the workspace", hint=RENDER_AGAIN)
+
+
+def _archive_of(package: Package) -> str:
+    """In words; events have no name."""
+    return f"the archive of {package.name}" if package.name else "the archive"
 
 
 class Body(io.RawIOBase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Barrier
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import pytest
 from exporter.destinations.object_store import ObjectStoreDestination
 from exporter.errors import NotSent, ObjectExists
 from exporter.model import Content, Level, Package
+from tests.kit.archives import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,6 +101,19 @@ def takes_large_files(subject: Subject) -> None:
     assert subject.read(NAME) == data
 
 
+def takes_an_archive_from_memory(subject: Subject) -> None:
+    """A small archive was never a file; all that holds for files holds for it."""
+    for size in (0, 1, 70_000, subject.large_bytes):
+        data, name, sent = hashlib.shake_256(b"memory").digest(size), f"{NAME}{size}", list[int]()
+        package = replace(package_of(subject.folder, data, name), body=data)
+        subject.store.put(package, sent.append)
+        assert subject.read(name) == data
+        assert sum(sent) == size
+        with pytest.raises(ObjectExists):
+            subject.store.put(package, ignore)
+        assert subject.read(name) == data
+
+
 def takes_an_empty_file(subject: Subject) -> None:
     """An empty package becomes an empty object."""
     subject.put(b"")
@@ -132,7 +146,7 @@ def proves_itself_outside_of_audit(subject: Subject) -> None:
 def reports_a_vanished_archive_as_not_sent(subject: Subject) -> None:
     """An archive that is gone from the workspace is a failure of this attempt, and nothing lands."""
     package = package_of(subject.folder, b"gone")
-    package.path.unlink()
+    file_of(package).unlink()
     with pytest.raises(NotSent, match="cannot be read from the workspace"):
         subject.store.put(package, ignore)
     assert subject.names() == set()
@@ -143,6 +157,7 @@ CONTRACT: tuple[Callable[[Subject], None], ...] = (
     never_replaces_an_object,
     lets_one_of_many_win,
     takes_large_files,
+    takes_an_archive_from_memory,
     takes_an_empty_file,
     keeps_names_byte_by_byte,
     writes_nothing_else,

@@ -19,6 +19,7 @@ from exporter.model import Outcome, Receipt
 from exporter.pipeline import Pipeline
 from exporter.steps import result_of
 from exporter.workspace import Workspace
+from tests.kit.archives import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -113,7 +114,7 @@ def published_unfinished() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
             os.fsync(file.fileno())
-            file.write(package.path.read_bytes())
+            file.write(bytes_of(package.body))
         progress(package.content.archive_bytes)
         return Receipt(f"{self.name}/{package.name}")
 

@@ -17,6 +17,7 @@ from exporter.destinations.uploads import DEFAULT_LIMITS, Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.model import Level
 from tests.contracts.object_store import CONTRACT, NAME, ignore, package_of
+from tests.kit.archives import file_of
 from tests.kit.azure_stores import (
     IN_BLOCKS,
     LARGE,
@@ -175,7 +176,7 @@ def test_an_archive_that_changed_in_the_workspace_is_not_completed(
     size: int, container: str, proxy: Proxy, tmp_path: Path
 ) -> None:
     package = package_of(tmp_path, LARGE[:size])
-    package.path.write_bytes(LARGE[:size][::-1])
+    file_of(package).write_bytes(LARGE[:size][::-1])
     with pytest.raises(NotSent, match="changed in the workspace"):
         store_of(container, account_behind(proxy)).put(package, ignore)
     assert all(map(is_block, proxy.seen))

@@ -25,6 +25,7 @@ from exporter.errors import (
     Refused,
 )
 from tests.contracts.object_store import NAME, ignore, package_of
+from tests.kit.archives import file_of
 from tests.kit.processes import wait_until
 
 if TYPE_CHECKING:
@@ -412,7 +413,7 @@ def test_an_archive_that_changed_in_the_workspace_does_not_land(
     store: DirectoryStore, root: Path, tmp_path: Path
 ) -> None:
     package = package_of(tmp_path, b"as rendered")
-    package.path.write_bytes(b"as tampered")
+    file_of(package).write_bytes(b"as tampered")
     with pytest.raises(NotSent, match="changed in the workspace"):
         store.put(package, ignore)
     assert not (root / NAME).exists()

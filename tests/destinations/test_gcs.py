@@ -18,6 +18,7 @@ from exporter.destinations.uploads import Limits
 from exporter.errors import ConfigError, NotSent, ObjectExists, Refused
 from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, ignore, package_of
+from tests.kit.archives import file_of
 from tests.kit.gcs_stores import (
     CREATE,
     GUARD,
@@ -121,7 +122,7 @@ def test_an_archive_is_sent_in_small_pieces_each_counted_once(
 
 def test_an_archive_that_changed_in_the_workspace_is_not_sent(cloud: Cloud, tmp_path: Path) -> None:
     package = package_of(tmp_path, b"before")
-    package.path.write_bytes(b"behind")
+    file_of(package).write_bytes(b"behind")
     with pytest.raises(NotSent, match="changed in the workspace"):
         cloud.store().put(package, ignore)
     assert cloud.proxy.seen == []
@@ -131,7 +132,7 @@ def test_an_archive_that_becomes_shorter_while_it_is_sent_does_not_land(cloud: C
     package = package_of(tmp_path, LARGE[:MIB])
 
     def cut(_sent_bytes: int) -> None:
-        with package.path.open("r+b") as file:
+        with file_of(package).open("r+b") as file:
             file.truncate(MIB // 2)
 
     with pytest.raises(NotSent, match="became shorter"):

@@ -12,6 +12,7 @@ from exporter.destinations.gcs import resumable
 from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from tests.contracts.object_store import NAME, ignore, package_of
+from tests.kit.archives import file_of
 from tests.kit.gcs_stores import (
     LARGE,
     MIB,
@@ -251,7 +252,7 @@ def test_an_archive_that_changes_while_it_is_sent_is_refused_by_the_store(
     package = package_of(tmp_path, LARGE)
 
     def change(_sent_bytes: int) -> None:
-        package.path.write_bytes(LARGE[::-1])
+        file_of(package).write_bytes(LARGE[::-1])
 
     with pytest.raises(Refused) as caught:
         cloud.store().put(package, change)

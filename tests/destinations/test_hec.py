@@ -16,6 +16,7 @@ from exporter.destinations.splunk_hec.destination import SplunkHecDestination
 from exporter.destinations.splunk_hec.settings import SplunkHecSettings
 from exporter.errors import ConfigError, Conflict, Interrupted, NotSent
 from exporter.network.guard import Guard
+from tests.kit.archives import file_of
 from tests.kit.hec_events import KEYS
 from tests.kit.hec_http import Closing
 from tests.kit.hec_sending import Records, Sending, event, line_of, package_of, poison, sending
@@ -201,9 +202,9 @@ def test_events_carry_exactly_what_was_sent(shared: Sending, batches: list[list[
     sent = [[event(next(numbers), one) for one in batch] for batch in batches]
     package = package_of(shared.folder, *sent)
     shared.destination(gzip=packed).deliver(package, Records())
-    assert b"".join(request.body for request in shared.hec.seen) == package.path.read_bytes()
+    assert b"".join(request.body for request in shared.hec.seen) == file_of(package).read_bytes()
     assert [one.event for one in shared.hec.events()[before:]] == [one for batch in batches for one in batch]
-    package.path.unlink()
+    file_of(package).unlink()
 
 
 def test_characters_that_some_take_for_line_ends_stay_where_they_are(to: Sending) -> None:
@@ -307,7 +308,7 @@ def test_the_journal_can_end_a_delivery_between_two_batches(to: Sending, end: Ex
 
 def test_a_file_that_is_gone_sent_nothing(to: Sending) -> None:
     package = package_of(to.folder, TWO)
-    package.path.unlink()
+    file_of(package).unlink()
     with pytest.raises(NotSent):
         to.destination().deliver(package, to.journal)
     assert to.hec.seen == []

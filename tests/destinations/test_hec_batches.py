@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import DeliveryError, OutcomeUnknown, Refused
+from tests.kit.archives import file_of
 from tests.kit.hec_events import TEXTS
 from tests.kit.hec_http import Early, html
 from tests.kit.hec_indexers import Verdict
@@ -340,4 +341,4 @@ def test_whatever_happens_each_event_is_in_or_in_quarantine(
         assert journal.bytes_told == package.content.content_bytes
     if numbered and not faults:
         assert came == good
-    package.path.unlink()
+    file_of(package).unlink()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from exporter.destinations.splunk_hec import wire
 from exporter.destinations.splunk_hec.lines import Events, read_ahead
 from exporter.errors import NotSent
+from tests.kit.archives import file_of
 from tests.kit.hec_sending import event, line_of, package_of, poison, sending
 from tests.kit.hec_server import says
 
@@ -66,7 +67,7 @@ def test_each_batch_comes_with_its_own_events(tmp_path: Path, count: int) -> Non
     """In order, packed, and all of them."""
     batches = numbered(count)
     package = package_of(tmp_path, *batches)
-    with package.path.open("rb") as file, closing(read_ahead(package, file, Packing())) as found:
+    with file_of(package).open("rb") as file, closing(read_ahead(package, file, Packing())) as found:
         came = [(batch, events.part(0, len(events)), events) for batch, events in found]
     assert [batch for batch, _, _ in came] == list(package.batches)
     assert [whole for _, whole, _ in came] == [joined(batch) for batch in batches]
@@ -77,7 +78,7 @@ def test_the_next_batch_is_made_ready_while_one_is_sent_and_no_other(tmp_path: P
     """Two batches are in memory, however many there are."""
     batches, pack = numbered(4), Packing()
     package = package_of(tmp_path, *batches)
-    with package.path.open("rb") as file, closing(read_ahead(package, file, pack)) as found:
+    with file_of(package).open("rb") as file, closing(read_ahead(package, file, pack)) as found:
         for number, _ in enumerate(found, 1):
             ready = min(number + 1, len(batches))
             pack.wait_for(ready)
@@ -90,7 +91,7 @@ def test_what_goes_wrong_with_a_batch_is_raised_when_it_is_its_turn(tmp_path: Pa
     package = package_of(tmp_path, *numbered(4))
     came: list[object] = []
     with (
-        package.path.open("rb") as file,
+        file_of(package).open("rb") as file,
         closing(read_ahead(package, file, Packing(at))) as found,
         pytest.raises(OSError, match="sector"),
     ):
@@ -112,9 +113,9 @@ def test_a_file_that_changed_goes_out_up_to_there(to: Sending, change: Callable[
     """What is wrong with the second batch keeps the first one back as little as it lets the third go out."""
     package = package_of(to.folder, *numbered(3))
     first, second, _ = package.batches
-    whole, end = package.path.read_bytes(), second.offset + second.size_bytes
+    whole, end = file_of(package).read_bytes(), second.offset + second.size_bytes
     changed = change(whole[second.offset : end])
-    package.path.write_bytes(whole[: second.offset] + changed + whole[end:] * (len(changed) > 3))
+    file_of(package).write_bytes(whole[: second.offset] + changed + whole[end:] * (len(changed) > 3))
     with pytest.raises(NotSent, match="changed in the workspace"):
         to.destination().deliver(package, to.journal)
     assert to.indexed() == [0, 1]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import DeliveryError
+from tests.kit.archives import file_of
 from tests.kit.hec_sending import Acknowledged, Resumed, event, id_of, package_of, poison, sending
 
 if TYPE_CHECKING:
@@ -65,4 +66,4 @@ def test_nothing_is_accepted_that_no_indexer_has(
         to.destination.deliver(journal.rest_of(package), journal)
         assert journal.lines == 3 * count
         assert journal.refused_ids == [id_of(one) for one in range(3 * count) if one in bad]
-        package.path.unlink()
+        file_of(package).unlink()

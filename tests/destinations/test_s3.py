@@ -21,6 +21,7 @@ from exporter.destinations.uploads import Limits
 from exporter.errors import DeliveryError, NotSent, ObjectExists, OutcomeUnknown, Refused
 from exporter.network.guard import Guard
 from tests.contracts.object_store import NAME, ignore, package_of
+from tests.kit.archives import file_of
 from tests.kit.proxy import (
     LOSE_ANSWER,
     LOSE_REQUEST,
@@ -372,7 +373,7 @@ def test_a_large_archive_that_changed_in_the_workspace_is_not_completed(
     settings: S3Settings, proxy: Proxy, tmp_path: Path
 ) -> None:
     package = package_of(tmp_path, LARGE)
-    package.path.write_bytes(LARGE[::-1])
+    file_of(package).write_bytes(LARGE[::-1])
     with pytest.raises(NotSent, match="changed in the workspace"):
         store_of(settings).put(package, ignore)
     assert not any(map(is_completion, proxy.seen))

@@ -17,6 +17,7 @@ from exporter.errors import DeliveryError
 from exporter.model import BadKind, Batch, Content, Package
 from exporter.network.guard import Guard
 from exporter.notation.secret import Secret
+from tests.kit.archives import file_of
 from tests.kit.hec_server import Hec, hec_server
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Resumed(Records):
 
     def rest_of(self, package: Package) -> Package:
         """What is left of it."""
-        data, left = package.path.read_bytes(), self.lines
+        data, left = file_of(package).read_bytes(), self.lines
         batches: list[Batch] = []
         for batch in package.batches:
             done = min(left, batch.count)

@@ -20,6 +20,7 @@ from exporter.model import Range, Rendering, Window, flat_mapping
 from exporter.rendering import Renderer
 from exporter.sources.sqlite import SqliteSource
 from exporter.sources.sqlite import lines as module
+from tests.kit.archives import Here
 from tests.kit import sqlite_values
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ def test_parts_end_where_they_do_without_lines(path: Path, tmp_path: Path) -> No
         only = [block[1] if isinstance(block, tuple) else block for block in blocks]
         assert isinstance(only[0], Lined) == (way == "lines")
         rendered = Renderer(form, Rendering("native", None), "acme", 5_000).render(
-            only, tmp_path / way, "m.json"
+            only, Here(tmp_path / way), "m.json"
         )
         content = rendered.content
         found[way] = (content.count, content.content_sha256, rendered.last_key, rendered.final)

@@ -27,11 +27,11 @@ from exporter.destinations.gcs.resumable import Chunks, Counted, session_path
 from exporter.destinations.gcs.wire import Answer, Upload, ask, session_for, wire_errors, with_google
 from exporter.destinations.uploads import (
     DEFAULT_LIMITS,
-    RENDER_AGAIN,
     Limits,
     changed,
     nothing_landed,
     opened,
+    unreadable,
 )
 from exporter.errors import ConfigError, NotSent, OutcomeUnknown, Refused
 from exporter.model import Receipt
@@ -249,10 +249,7 @@ def _crc32c(package: Package, file: BinaryIO) -> str:
             crc32c.update(block)
             sha256.update(block)
     except OSError as error:
-        raise NotSent(
-            f"the archive {package.path.name} cannot be read from the workspace: {error.strerror}",
-            hint=RENDER_AGAIN,
-        ) from error
+        raise unreadable(package, error) from error
     if sha256.hexdigest() != package.content.archive_sha256:
         raise changed(package)
     return base64.b64encode(crc32c.digest()).decode()
