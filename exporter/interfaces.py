@@ -123,9 +123,11 @@ class Template(Protocol):
         ...
 
 
-@runtime_checkable
-class Lined(Protocol):
-    """A block that has its lines, made after a template and found to fit, in place of its columns."""
+class Lined:
+    """A block that has its lines, made after a template and found to fit, in place of its columns.
+
+    No protocol: every block is asked whether it is one, and to look for members takes longer than a record.
+    """
 
     lines: bytes
 

@@ -18,10 +18,10 @@ from exporter.formats.templates import PlainTemplate
 from exporter.interfaces import Lined, Member, Way
 from exporter.model import Range, Rendering, Window, flat_mapping
 from exporter.rendering import Renderer
-from exporter.sources.sqlite import SqliteSource
+from exporter.sources.sqlite import SqliteSource, looks
 from exporter.sources.sqlite import lines as module
-from tests.kit.archives import Here
 from tests.kit import sqlite_values
+from tests.kit.archives import Here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,8 @@ MIXED = flat_mapping(
     {"details": ("value", "details"), "who": ("string", "text"), "more": ("value", "more")}
     | {"when": ("value", "time"), "id": ("value", "id"), "bare": ("value", "bare")}
 )
+LOOKS = (0, looks.LARGE_BYTES)
+"""From how many bytes on lines are looked at as one: all of them, or none of what tests have."""
 FORMATS = {"native": NATIVE, "strings": STRINGS, "mixed": MIXED}
 
 _ODD = [
@@ -159,17 +161,19 @@ def seen(form: Format, found: Sequence[Block]) -> list[tuple[Key, bytes]]:
     name=st.sampled_from(list(FORMATS)),
     masks=st.booleans(),
     form=st.sampled_from(_TIME_FORMS),
+    large=st.sampled_from(LOOKS),
 )
-@example([("a", 1, None, "[1", "b", "2]")], 5, "native", False, _USUAL)
-@example([("a", 1, None, '"\x1f"', "b", "[3]")], 5, "mixed", False, _USUAL)
+@example([("a", 1, None, "[1", "b", "2]")], 5, "native", False, _USUAL, 0)
+@example([("a", 1, None, '"\x1f"', "b", "[3]")], 5, "mixed", False, _USUAL, 0)
 @example(
     [("a", 1, None, '"\u2028"', "b", "[1]"), ("a", 1, None, '{\n\t"a":\r1}', "b", "[2]")],
     1,
     "mixed",
     True,
     _USUAL,
+    0,
 )
-@example([(None, "", None, None, "\x0b"), (None, "0", None, None, "\x0b")], 1, "native", False, _USUAL)
+@example([(None, "", None, None, "\x0b"), (None, "0", None, None, "\x0b")], 1, "native", False, _USUAL, 0)
 def test_lines_are_those_made_value_by_value(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[object, ...]],
@@ -177,17 +181,27 @@ def test_lines_are_those_made_value_by_value(
     name: str,
     masks: bool,  # noqa: FBT001 - drawn
     form: str,
+    large: int,
 ) -> None:
     """Any value of any type in any column: the same bytes, keys and order as record by record."""
     path = tmp_path_factory.mktemp("lines") / "audit.db"
     fill(path, rows, form)
     wanted = format_of(FORMATS[name], masks=masks)
-    assert seen(wanted, read(path, wanted, block_rows)) == one_by_one(path, wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LARGE_BYTES", large)
+        found = read(path, wanted, block_rows)
+    assert seen(wanted, found) == one_by_one(path, wanted)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "audit.db"
+
+
+@pytest.fixture(params=LOOKS)
+def either_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are looked at as one, or text by text."""
+    monkeypatch.setattr(module, "LARGE_BYTES", request.param)
 
 
 def is_lined(path: Path, mapping: Json = NATIVE, *, masks: bool = False) -> bool:
@@ -202,6 +216,7 @@ def is_lined(path: Path, mapping: Json = NATIVE, *, masks: bool = False) -> bool
 PLAIN = ('it\'s "é" of C:\\users\\new\\\\x, \n \t', 7, None, '{"a": "\\u00e9\\n", "b":\n[1]}', "x", "no JSON")
 
 
+@pytest.mark.usefixtures("either_look")
 @pytest.mark.parametrize("name", FORMATS)
 def test_plain_records_have_lines(path: Path, name: str) -> None:
     """Quotes, usual escapes, nulls, letters of any script and JSON of any kind are no hindrance."""
@@ -209,6 +224,7 @@ def test_plain_records_have_lines(path: Path, name: str) -> None:
     assert is_lined(path, FORMATS[name], masks=False)
 
 
+@pytest.mark.usefixtures("either_look")
 @pytest.mark.parametrize(
     "odd",
     [
@@ -273,6 +289,7 @@ def test_times_stand_as_instants_only_if_they_are_written_so(path: Path, form: s
     assert is_lined(path, NATIVE)
 
 
+@pytest.mark.usefixtures("either_look")
 @pytest.mark.parametrize("secret", [{"text": "password=q1w2e3r4"}, {"details": '{"api_key": "q1w2"}'}])
 def test_signs_of_secrets_send_a_block_the_other_way(path: Path, secret: dict[str, object]) -> None:
     """Where secrets are masked, no line that may hold one goes out as it stands."""
@@ -345,31 +362,17 @@ def test_large_records_are_no_lines_and_small_ones_behind_them_are(path: Path) -
     assert isinstance(found[-1], Lined)
 
 
-_BYTES = st.sampled_from(
-    [b"a", b'"', b"\\", b"n", b"u", b"/", b"\x01", b"\x1f", b"\n", b"{", b"}", b"\x7f"]
-    + [one.encode() for one in "\u2028\u2029\x85\u2027\xa0é€😀\uffff\U0010ffff"]
-    + [bytes([code]) for code in (0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2, 0xDF, 0xE0, 0xE2, 0xED)]
-    + [bytes([code]) for code in (0xEF, 0xF0, 0xF4, 0xF5, 0xFF)]
-)
-
-
-def spoken_for(text: bytes) -> bool:
-    """What `is_remarkable` finds, said at length."""
-    try:
-        plain = text.decode()
-    except UnicodeDecodeError:
-        return True
-    bare = plain.replace("}\n{", "}{")
-    escapes = re.findall(r"\\(.)", bare, re.DOTALL)
-    return bool(re.search("[\x00-\x1e\x85\u2028\u2029]", bare)) or not set(escapes) <= set('"\\bfnrt')
-
-
-@settings(deadline=None, max_examples=300)
-@given(st.lists(_BYTES, max_size=8).map(b"".join))
-def test_what_is_remarkable_is_found_wherever_it_stands_and_by_both_engines(text: bytes) -> None:
-    """Bytes that are no UTF-8, controls, escapes and separators; and nothing else."""
-    for whole in (text + b"}", b"{" + text + b"}", b"{" + text + b"a" * 17_000 + b"}"):
-        assert module.is_remarkable(whole) == spoken_for(whole)
+def test_only_looks_that_were_taken_make_later_ones_go_deeper(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Getting ready for objects in objects takes long: not for blocks that nobody looks at as one."""
+    fill(path, [("a", 1, None, '{"b": {"c": [1]}}', "x", "[]")] * 9)
+    form = format_of()
+    for large, misses in ((looks.LARGE_BYTES, 0), (0, 3)):
+        monkeypatch.setattr(module, "LARGE_BYTES", large)
+        monkeypatch.setattr(looks._SIGHT, "misses", 0)
+        assert seen(form, read(path, form, 3)) == one_by_one(path, form)
+        assert looks._SIGHT.misses == misses
 
 
 # --- Templates -------------------------------------------------------------------------------------

@@ -55,7 +55,10 @@ def test_it_says_yes_only_where_sql_finds_nothing_unreadable(
     declared: str, times: list[object], most: int
 ) -> None:
     """Whatever is stored, in whatever column, and wherever one look ends and the next begins."""
-    with closing(sqlite3.connect(":memory:")) as connection, pytest.MonkeyPatch.context() as patch:
+    with (
+        closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(module, "_ROWS", most)
         snapshot = snapshot_of(connection, times, declared)
         unreadable = select("t", "count(*)", (f"NOT {snapshot.times.readable}",))
@@ -67,14 +70,14 @@ def test_it_says_yes_only_where_sql_finds_nothing_unreadable(
 
 def test_a_time_that_is_longer_than_any_is_left_to_sql() -> None:
     """Nothing is joined that takes more memory than it may."""
-    with closing(sqlite3.connect(":memory:")) as connection:
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
         assert not says(snapshot_of(connection, [PLAIN, "2" * 3_000_000]))
         assert connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) > 3_000_000
 
 
 def test_new_records_are_looked_at_by_the_index_on_the_account() -> None:
     """Never the whole history of the account, and nothing is sorted."""
-    with closing(sqlite3.connect(":memory:")) as connection:
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
         snapshot = snapshot_of(connection, [PLAIN] * 50)
         asked: list[str] = []
         connection.set_trace_callback(asked.append)
@@ -90,7 +93,10 @@ def test_in_the_order_of_times_it_says_yes_only_where_sql_finds_nothing_unreadab
     declared: str, times: list[object], most: int
 ) -> None:
     """The same of a whole history, of which many records may have one time."""
-    with closing(sqlite3.connect(":memory:")) as connection, pytest.MonkeyPatch.context() as patch:
+    with (
+        closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(module, "_ROWS", most)
         snapshot = snapshot_of(connection, times, declared)
         whole = snapshot.of_account("acme") + snapshot.visible_at({"id": 10**9})
@@ -102,9 +108,23 @@ def test_in_the_order_of_times_it_says_yes_only_where_sql_finds_nothing_unreadab
             assert says_so == (len(times) < most)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_text_that_is_no_utf_8_is_no_time_wherever_a_look_ends(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is the last of those that were taken, what follows is asked for before it is looked at."""
+    monkeypatch.setattr(module, "_ROWS", most)
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        snapshot = snapshot_of(connection, [PLAIN, PLAIN])
+        connection.execute("UPDATE t SET time = CAST(x'ff' AS TEXT) WHERE id = 2")
+        whole = snapshot.of_account("acme") + snapshot.visible_at({"id": 10**9})
+        assert not are_all_readable(snapshot, ROLES, whole, by_time=True)
+        assert not says(snapshot)
+
+
 def looked_at(*dropped: str, is_first: bool, other: str = "id") -> list[str]:
     """The plans of what is asked of a range's times, together, before it is read."""
-    with closing(sqlite3.connect(":memory:")) as connection:
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
         seal = snapshot_of(connection, [PLAIN]).seal()
         for index in dropped:
             connection.execute(f"DROP INDEX {index}")

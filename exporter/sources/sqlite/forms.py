@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _CANONICAL: Final = re.compile(rb"0000-00-00([T ])00:00:00(?:\.(0{1,9}))?(Z|\+00:00)?")
 _DIGITS_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
-_HOUR_LENGTH: Final = len("2026-11-19T04")
+_OFFSET: Final = b"+00:00"
+_DAY_LENGTH: Final = len("2026-11-19")
+_TENS_OF_HOURS: Final = len("2026-11-19T")
 _TENS_OF_MINUTES, _TENS_OF_SECONDS = len("2026-11-19T04:"), len("2026-11-19T04:00:")
 _USUAL_DIGITS: Final = 6
 
@@ -68,12 +70,12 @@ class TextForm:
         whole, width = data + SEPARATOR, len(self._zeros)
         if whole.translate(_DIGITS_AS_ZEROS) != self._zeros * count:
             return False
-        if whole.count(self._zone + SEPARATOR) != count:
+        if self._zone == _OFFSET and whole.count(_OFFSET + SEPARATOR) != count:
             return False  # +01:00 has the shape of +00:00
-        if whole[_TENS_OF_MINUTES::width].strip(b"012345") or whole[_TENS_OF_SECONDS::width].strip(b"012345"):
+        tens = whole[_TENS_OF_MINUTES::width] + whole[_TENS_OF_SECONDS::width]
+        if tens.translate(None, b"012345"):
             return False
-        hours = {whole[start : start + _HOUR_LENGTH] for start in range(0, len(whole), width)}
-        return all(map(_is_hour, hours))
+        return _are_hours(whole, width) and all(map(_is_day, _days(whole, width)))
 
     def instants(self, data: bytes) -> list[bytes]:
         """The same texts, filled up to six digits."""
@@ -105,11 +107,27 @@ class NumberForm:
         return [b'"%b"' % instant(int(one)).encode() for one in data.split(SEPARATOR)]
 
 
+def _are_hours(whole: bytes, width: int) -> bool:
+    """Whether there are such hours, of digits at their places."""
+    tens, ones = whole[_TENS_OF_HOURS::width], whole[_TENS_OF_HOURS + 1 :: width]
+    return not tens.translate(None, b"01") or max(zip(tens, ones, strict=True)) < (*b"24",)
+
+
+def _days(whole: bytes, width: int) -> set[bytes]:
+    """The days of texts of one width."""
+    first = whole[:_DAY_LENGTH]
+    count = len(whole) // width
+    # Of records in their order nearly all have one; a look at all of them, place by place, is quick.
+    if all(whole[place::width] == first[place : place + 1] * count for place in range(_DAY_LENGTH)):
+        return {first}
+    return {whole[start : start + _DAY_LENGTH] for start in range(0, len(whole), width)}
+
+
 @lru_cache(maxsize=4096)
-def _is_hour(text: bytes) -> bool:
-    """Whether the digits of a day and an hour are some of the calendar."""
+def _is_day(text: bytes) -> bool:
+    """Whether its digits are a day of the calendar."""
     try:
-        date.fromisoformat(text[:10].decode())
+        date.fromisoformat(text.decode())
     except ValueError:
         return False
-    return text[-2:] < b"24"
+    return True

@@ -212,6 +212,8 @@ class JoinedBlock:
         return self._joined[name].value(self._field(name, index))
 
     def _field(self, name: str, index: int) -> bytes:
+        if index == self._count - 1:  # the one that is asked for most, of blocks of which no other is
+            return self._joined[name].data.rpartition(SEPARATOR)[2]
         if name not in self._split:
             self._split[name] = self._joined[name].split()
         return self._split[name][index]

@@ -9,24 +9,21 @@ its own: they are taken as they are, or not at all. It must not repair a line.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from exporter.columns import SEPARATOR, NumberTimes, json_texts
-from exporter.interfaces import Way
+from exporter.interfaces import Lined, Way
 from exporter.sources.sqlite.database import quoted
 from exporter.sources.sqlite.forms import TextForm
 from exporter.sources.sqlite.joined import JoinedBlock
+from exporter.sources.sqlite.looks import LARGE_BYTES, are_as_they_stand, is_remarkable, were_as_they_stand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from hyperscan import Database
 
     from exporter.columns import Layout
     from exporter.interfaces import Member, Template
@@ -38,30 +35,10 @@ _ODD_TEXT: Final = "char(1)"
 """Stands for a value that SQLite may write in a way of its own; a control character is in no line."""
 LINE: Final = "line of the template"
 """What a line is called where it is worked out; a column of this name has none."""
-_SEPARATOR: Final = f"'{SEPARATOR.decode()}'"
+_SEPARATOR: Final = SEPARATOR.decode()
 _TAKES_BLOBS: Final = sqlite3.sqlite_version_info >= (3, 45)
 """From here on `json_object` takes some blobs for JSON; before, it refuses them all."""
 
-_MORE: Final = rb"[\x80-\xbf]"
-_REMARKABLE: Final = b"|".join(
-    (
-        # Controls, but for the separator, and for line feeds between objects.
-        rb"[\x00-\x09\x0b-\x1e]|\n[^{]|[^}]\n",
-        # Escapes that other versions may write otherwise: behind an even number of backslashes.
-        rb"(?:^|[^\\])(?:\\\\)*\\[^\"\\bfnrt]",
-        # U+2028, U+2029 and U+0085, at which some readers split lines.
-        rb"\xe2\x80[\xa8\xa9]|\xc2\x85",
-        # What is no UTF-8: bytes that it has not, too few behind a first one, and too many.
-        rb"[\xc0\xc1\xf5-\xff]|[\xc2-\xdf\xe1-\xec\xee\xef\xf1-\xf3][^\x80-\xbf]",
-        rb"\xe0[^\xa0-\xbf]|\xed[^\x80-\x9f]|\xf0[^\x90-\xbf]|\xf4[^\x80-\x8f]",
-        rb"[\xe0-\xf4]%b[^\x80-\xbf]|[\xf0-\xf4]%b{2}[^\x80-\xbf]" % (_MORE, _MORE),
-        rb"(?:^|[\x00-\x7f]|[\xc2-\xdf]%b|[\xe0-\xef]%b{2}|[\xf0-\xf4]%b{3})%b" % ((_MORE,) * 4),
-    )
-)
-"""What is in no line that may be taken as it is; of one that ends in a brace."""
-_LARGE_BYTES: Final = 16_384
-"""A larger text is worth loading Hyperscan for, which looks a hundred times as fast."""
-_OF_THREAD: Final = threading.local()
 _BETWEEN: Final = b',"%b",' % os.urandom(16).hex().encode()
 _WHITESPACE: Final = (b"\n", b"\r", b"\t")
 
@@ -112,22 +89,31 @@ def lines_term(line: str) -> str:
 def _terms(members: Sequence[tuple[Member, bool]], values: _Values) -> Iterator[str]:
     """What is put together: the members up to each column of JSON, its text, and those behind the last."""
     pairs: list[str] = []
-    is_first = True
-    for index, (member, is_raw) in enumerate(members):
-        pairs += [_literal(member.name), "0" if is_raw else values.value(member)]
-        if is_raw:
-            # With a zero in place of the text, what is behind the colon is cut off again.
-            yield _inside(f"rtrim(json_object({', '.join(pairs)}), '0}}')", is_first=is_first)
-            yield _SEPARATOR
-            yield values.json_text(member.column)
-            yield f"'{SEPARATOR.decode()}{'}' if index == len(members) - 1 else ','}'"
-            pairs, is_first = [], False
+    before = ""
+    for member, is_raw in members:
+        if not is_raw:
+            pairs += [_literal(member.name), values.value(member)]
+            continue
+        yield from _inside(pairs, before)
+        before = "," if pairs else before or "{"
+        yield _literal(f'{before}"{member.name}":{_SEPARATOR}')
+        yield values.json_text(member.column)
+        pairs, before = [], f"{_SEPARATOR},"
     if pairs:
-        yield _inside(f"json_object({', '.join(pairs)})", is_first=is_first)
+        yield from _inside(pairs, before, is_last=True)
+    else:
+        yield _literal(_SEPARATOR + "}")
 
 
-def _inside(term: str, *, is_first: bool) -> str:
-    return term if is_first else f"ltrim({term}, '{{')"
+def _inside(pairs: Sequence[str], before: str, *, is_last: bool = False) -> Iterator[str]:
+    """Members behind what stands before, without the braces of others: no value begins or ends in one."""
+    if not pairs:
+        return
+    made = f"json_object({', '.join(pairs)})"
+    if before:
+        yield _literal(before)
+        made = f"ltrim({made}, '{{')"
+    yield made if is_last else f"rtrim({made}, '}}')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +159,24 @@ class Drawn:
 
     def lines(self, template: Template) -> bytes | None:
         """The lines, each with its line feed; None where they may be others than those of the format."""
-        parts = self.data.split(SEPARATOR) if self.json_texts else [self.data]
-        texts = parts[1::2]
-        if len(parts) != 2 * self.json_texts * self.count + 1:
+        without = self.data.replace(SEPARATOR, b"")
+        if len(self.data) - len(without) != 2 * self.json_texts * self.count:
             return None
+        is_large = len(self.data) >= LARGE_BYTES
+        lines: bytes | None = without
+        if not (is_large and are_as_they_stand(self.data)):
+            lines = self._with_json()
+            if is_large and lines == without:
+                were_as_they_stand()
+        if lines is None:
+            return None
+        lines += b"\n"
+        return lines if template.fits(lines) else None
+
+    def _with_json(self) -> bytes | None:
+        """The same by a look at every text of JSON."""
+        parts = self.data.split(SEPARATOR)
+        texts = parts[1::2]
         # What is escaped in a text of JSON, and its line feeds, are no matter of SQLite's.
         if is_remarkable(self.data) and (not texts or is_remarkable(b"".join(parts[::2]))):
             return None
@@ -185,9 +185,7 @@ class Drawn:
                 parts[1::2] = json_texts(SEPARATOR.join(texts))
             except ValueError:
                 return None
-        parts.append(b"\n")
-        lines = b"".join(parts)
-        return lines if template.fits(lines) else None
+        return b"".join(parts)
 
 
 def _stand_as_they_are(texts: Sequence[bytes]) -> bool:
@@ -204,28 +202,7 @@ def _stand_as_they_are(texts: Sequence[bytes]) -> bool:
     return len(values) == 2 * len(texts) - 1 and values[1::2].count(between) == len(texts) - 1
 
 
-def is_remarkable(text: bytes) -> bool:
-    """Whether lines, or what is in them beside texts of JSON, may be others than orjson's."""
-    if len(text) < _LARGE_BYTES:
-        return re.search(_REMARKABLE, text) is not None
-    found: list[int] = []
-    _scanner().scan(text, match_event_handler=lambda *_: found.append(1))
-    return bool(found)
-
-
-def _scanner() -> Database:
-    """The pattern made ready for this thread: the room that a scan works in cannot be shared."""
-    try:
-        scanner: Database = _OF_THREAD.scanner
-    except AttributeError:
-        import hyperscan
-
-        scanner = _OF_THREAD.scanner = hyperscan.Database()
-        scanner.compile(expressions=[_REMARKABLE], ids=[0], flags=hyperscan.HS_FLAG_SINGLEMATCH)
-    return scanner
-
-
-class LineBlock(JoinedBlock):
+class LineBlock(JoinedBlock, Lined):
     """A block that has its lines, and keys, and no columns."""
 
     def __init__(

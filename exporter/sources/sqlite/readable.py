@@ -8,9 +8,12 @@ is not plain, it leaves to SQL.
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from exporter.columns import SEPARATOR
+from exporter.sources.sqlite.ahead import Ahead
 from exporter.sources.sqlite.database import quoted, select
 from exporter.sources.sqlite.forms import TextForm
 from exporter.sources.sqlite.joined import sure_term
@@ -50,17 +53,20 @@ def are_all_readable(records: Records, roles: Roles, condition: Condition, *, by
     if by_time and not _are_texts(records, roles, condition):
         return False
     try:
-        with at_most(records.connection, _JOINED_BYTES):
-            while (found := _joined(records, roles, condition + beyond, by_time=by_time)) is not None:
-                count, last, times = found
-                if count and not _are_plain(times, count):
+        with at_most(records.connection, _JOINED_BYTES), Ahead[_Found | None](records.connection) as ahead:
+            found = _joined(records, roles, condition, by_time=by_time)
+            while found is not None:
+                if found.count == _ROWS:
+                    last = _last_of(found.times) if by_time else found.last
+                    if beyond.values.get("looked_at") == last:  # so many of one time
+                        return False
+                    beyond = Condition((f"{place} {comparison} :looked_at",), {"looked_at": last})
+                    ahead.start(partial(_joined, records, roles, condition + beyond, by_time=by_time))
+                if found.count and not _are_plain(found.times, found.count):
                     return False
-                if count < _ROWS:
+                if found.count < _ROWS:
                     return True
-                last = times.rpartition(SEPARATOR)[2].decode() if by_time else last
-                if beyond.values.get("looked_at") == last:  # so many of one time
-                    return False
-                beyond = Condition((f"{place} {comparison} :looked_at",), {"looked_at": last})
+                found = ahead.result()
     except sqlite3.DataError:  # one of them is too long to be any time
         return False
     return False
@@ -81,21 +87,36 @@ def _are_texts(records: Records, roles: Roles, condition: Condition) -> bool:
     return True
 
 
-def _joined(
-    records: Records, roles: Roles, condition: Condition, *, by_time: bool
-) -> tuple[int, object, bytes] | None:
-    """How many the next records are, by id the last one, and their times; None where not all are texts."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """How many the next records are, by id the last one, and their times."""
+
+    count: int
+    last: object
+    times: bytes
+
+
+def _joined(records: Records, roles: Roles, condition: Condition, *, by_time: bool) -> _Found | None:
+    """The next records; None where not all times are texts."""
     time, identifier = quoted(roles.time), quoted(roles.id)
     tail = f"ORDER BY {f'{time}, ' if by_time else ''}{identifier} LIMIT :most"
-    inner = select(records.relation.origin, f"{identifier}, {time}", condition.terms, tail)
+    inner = select(
+        records.relation.origin, time if by_time else f"{identifier}, {time}", condition.terms, tail
+    )
     # Texts come before all blobs; numbers have no such form, and NULL is in neither of the two.
-    known = "NULL, count(*)" if by_time else f"max({identifier}), sum({time} COLLATE BINARY < x'')"
+    known = "NULL, NULL" if by_time else f"max({identifier}), sum({time} COLLATE BINARY < x'')"
     statement = select(f"({inner})", f"count(*), {known}, {sure_term(time)}")
     values = {**condition.values, "most": _ROWS}
     if not records.is_in_order(statement, values):
         return None
     count, last, texts_count, times = records.connection.execute(statement, values).fetchone()
-    return (count, last, cast("bytes", times)) if not count or texts_count == count else None
+    is_text = by_time or not count or texts_count == count
+    return _Found(count, last, cast("bytes", times)) if is_text else None
+
+
+def _last_of(times: bytes) -> str:
+    """The last of some times, at which nobody has looked yet: what is no UTF-8 is no time either."""
+    return times.rpartition(SEPARATOR)[2].decode(errors="replace")
 
 
 def _are_plain(times: bytes, count: int) -> bool:
