@@ -53,6 +53,7 @@ RULES: Final = (
     Rule("fragments", (), "what columns are made of, in sources and formats alike"),
     Rule("columns", (*PURE, "fragments"), "pure: every source makes blocks with it, so it knows none"),
     Rule("libpq", ("errors",), "source and ledger reach PostgreSQL alike, and know nothing of each other"),
+    Rule("sqlite_memory", (), "source and ledger take SQLite's memory alike, and know nothing of each other"),
     Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
     Rule("formats.settings", ("notation.*",), "settings are read before there is a format"),
     Rule(
@@ -242,7 +243,7 @@ RULES: Final = (
                 "destinations.*",
                 "ledger.*",
             ),
-            *("config", "libpq", "network.guard", *SEAM),
+            *("config", "libpq", "sqlite_memory", "network.guard", *SEAM),
         ),
         "the one place that knows every driver stands below whatever uses it",
     ),

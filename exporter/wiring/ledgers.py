@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from exporter import config as configuration
+from exporter import sqlite_memory
 from exporter.wiring.addresses import by_scheme, connection, refuse_server_settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class LedgerDriver:
 
 
 def _sqlite(config: Config) -> LedgerDriver:
+    sqlite_memory.without_statistics()
     from exporter.ledger.sqlite import SqliteStorage, create_sqlite, migrate_sqlite
 
     refuse_server_settings(config.ledger, "ledger")

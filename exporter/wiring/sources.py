@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from exporter import config as configuration
+from exporter import sqlite_memory
 from exporter.columns import Roles
 from exporter.sources.derived import FirstOf
 from exporter.wiring.addresses import by_scheme, connection, refuse_server_settings
@@ -40,6 +41,7 @@ class SourceDriver:
 
 
 def _sqlite(config: Config) -> SourceDriver:
+    sqlite_memory.without_statistics()
     settings = config.source
     refuse_server_settings(settings, "source")
     path = configuration.sqlite_path(settings.url.reveal(), config.path.parent)
