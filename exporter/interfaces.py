@@ -316,6 +316,18 @@ class Destination(Protocol):
         ...
 
 
+@runtime_checkable
+class Loadable(Protocol):
+    """A destination, or a driver, whose first delivery loads a vendor's library."""
+
+    def load(self) -> None:
+        """Load it now, once for all of its kind, and speak to nobody.
+
+        Never raises: what is wrong shows, with its meaning, when something is delivered.
+        """
+        ...
+
+
 class Clock(Protocol):
     """The local clock."""
 

@@ -1,9 +1,9 @@
 """Attempts, uploads and answers of many exports, side by side; whatever the ledger is to know, together.
 
 One thread does it all as long as nothing takes long, because to hand an object to another thread takes
-longer than to write a small file. As soon as something does, others take over what waits: nobody ever waits
-for somebody else's slow or hanging upload. While this process computes all the time, more threads would only
-take the interpreter from each other, and come later. It must not know what comes next for anybody.
+longer than to write a small file, and threads that compute take the interpreter from each other. As soon as
+something does, others take over what waits: nobody ever waits for somebody else's slow or hanging upload.
+Once stores answer at once again, they go home. It must not know what comes next for anybody.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import time
 from collections import deque
 from functools import partial
 from math import ceil
-from threading import Condition, Thread
+from threading import Condition, Thread, get_ident
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from exporter.errors import Conflict
+from exporter.interfaces import Loadable
 from exporter.steps import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from exporter.delivering import Delivering, Sent
     from exporter.model import Attempt
-    from exporter.steps import Answer, Ready
+    from exporter.steps import Answer, Job, Ready
 
     Answered: TypeAlias = "tuple[Ready, float, Answer]"
     """An upload that is over for the ledger, too: what it was, when it began, and what came of it."""
@@ -36,6 +37,9 @@ PATIENCE_S: Final = 0.02
 BUSY_PATIENCE_S: Final = 0.25
 """The same while this process computes, which may be all that takes so long."""
 
+CROWD: Final = 4
+"""So many threads take twice as long to show that they get on: they wait for processors and each other."""
+
 BEGUN_S: Final = 0.1
 """So soon all that waits is to be begun, by as many threads as that takes if uploads go on as they did.
 
@@ -43,7 +47,10 @@ More threads make none of it faster that this process itself computes.
 """
 
 LATELY: Final = 8
-"""How an upload goes on is the mean of about so many."""
+"""How uploads go on is the mean of about so many."""
+
+LATE: Final = 2
+"""An upload that takes so many times as long as others, and our patience, may hang."""
 
 COMPANY_S: Final = 0.05
 """An answer waits for those of uploads that are under way, to go into the ledger with them, for so long."""
@@ -87,6 +94,7 @@ class Sending:
         fail: Callable[[BaseException], None],
         progress: Callable[[Ready, int], None],
         must_end: Callable[[], bool],
+        now: Callable[[], Moment] = Moment.now,
     ) -> None:
         self._delivering = delivering
         self._most = most
@@ -94,6 +102,7 @@ class Sending:
         self._fail = fail
         self._progress = progress
         self._must_end = must_end
+        self._now = now
         self._changed = Condition()
         self._planned: deque[Ready] = deque()
         self._recorded: deque[tuple[Ready, Attempt]] = deque()
@@ -104,8 +113,10 @@ class Sending:
         self._taken = Moment(0.0, 0.0)
         self._looked_at = 0.0
         self._settled_at = 0.0  # or was to be
-        self._under_way = 0  # uploads
-        self._idle_s = 0.0  # for so long of an upload, lately, this process had nothing to compute
+        self._under_way: dict[int, float] = {}  # by its thread, when an upload began
+        self._waits_s: dict[str, float] = {}  # of an endpoint, by what it lately kept us waiting at least
+        self._idle_s = 0.0  # the same of a mean upload
+        self._seen = 0  # of so many
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -123,7 +134,7 @@ class Sending:
         with self._changed:
             self._planned += planned
             if planned and self._free == len(self._threads):
-                self._taken = Moment.now()
+                self._taken = self._now()
                 self._call(1)
 
     def help_at(self) -> float | None:
@@ -131,32 +142,46 @@ class Sending:
         with self._changed:
             moments = []
             if self._waiting:
-                moments.append(max(self._taken.at, self._looked_at) + PATIENCE_S)
+                moments.append(self._patient_until())
             if self._writing:
                 # Nobody tells the caller what comes of it, and all of that may wait behind one upload.
-                moments.append(time.monotonic() + PATIENCE_S)
+                moments.append(self._now().at + PATIENCE_S)
             elif self._sent:
-                moments.append(max(self._sent[0][2] + COMPANY_S, self._settled_at + PATIENCE_S))
+                patience_s = LONGEST_UNSETTLED_S if self._recorded else COMPANY_S
+                moments.append(max(self._sent[0][2] + patience_s, self._settled_at + PATIENCE_S))
             return min(moments, default=None)
 
     def help(self, moment: float) -> None:
         """Let as many threads more work as do now, if whatever waits has waited too long."""
         with self._changed:
-            if not self._writing and self._may_settle() and moment >= self._settled_at + PATIENCE_S:
+            is_next = self._must_settle() if self._recorded else self._may_settle()
+            if is_next and not self._writing and moment >= self._settled_at + PATIENCE_S:
                 self._settled_at = moment
                 self._call(1)
-            waiting, working = self._waiting, len(self._threads) - self._free
-            if not waiting or moment < max(self._taken.at, self._looked_at) + PATIENCE_S:
+            waiting = self._waiting
+            if not waiting or moment < self._patient_until():
                 return
-            self._looked_at, now = moment, Moment(moment, time.process_time())
+            self._looked_at, now = moment, Moment(moment, self._now().cpu_s)
             if not now.is_busy_since(self._taken) or moment >= self._taken.at + BUSY_PATIENCE_S:
                 self._taken = now
-                self._call(min(waiting, max(1, working)))
+                self._call(min(waiting, max(1, self._working)))
+
+    def _patient_until(self) -> float:
+        """When whatever waits has waited too long, if nobody takes any of it before."""
+        return max(self._taken.at, self._looked_at) + self._patience_s
+
+    @property
+    def _patience_s(self) -> float:
+        return PATIENCE_S * (1 + self._working / CROWD)
+
+    @property
+    def _working(self) -> int:
+        return len(self._threads) - self._free
 
     @property
     def _waiting(self) -> int:
         """How much another thread could do now, if there may be one."""
-        if len(self._threads) - self._free >= self._most:
+        if self._working >= self._most:
             return 0
         ledgers = 0 if self._writing else bool(self._planned) + self._may_settle()
         return len(self._recorded) + ledgers
@@ -173,26 +198,40 @@ class Sending:
                 thread.start()
 
     def _work(self) -> None:
-        while (task := self._take()) is not None:
+        called = True
+        while (task := self._take(called=called)) is not None:
+            called = False
             try:
                 task()
             except BaseException as error:  # noqa: BLE001 - raised where the run is
                 self._fail(error)
 
-    def _take(self) -> Callable[[], None] | None:
-        """The next thing to do; waits for one. None: there will be none."""
+    def _take(self, *, called: bool) -> Callable[[], None] | None:
+        """The next thing to do; waits for one, or to be called. None: there will be none."""
         with self._changed:
-            while (task := self._next()) is None:
+            task = self._next() if called or not self._others_suffice() else None
+            while task is None:
                 if self._closed:
                     return None
                 self._free += 1
                 self._changed.wait()
-            self._taken = Moment.now()
+                task = self._next()
+            self._taken = self._now()
             return task
+
+    def _others_suffice(self) -> bool:
+        """Whether others, once they are back from their stores, have soon begun all that waits."""
+        line = len(self._recorded) + len(self._planned)
+        return 2 * line * self._idle_s < self._under_way_in_time() * BEGUN_S  # twice: or they come and go
+
+    def _under_way_in_time(self) -> int:
+        """How many uploads are under way that do not seem to hang."""
+        since = self._now().at - LATE * (self._idle_s + self._patience_s)
+        return sum(began > since for began in self._under_way.values())
 
     def _next(self) -> Callable[[], None] | None:
         if self._recorded and (self._writing or not self._must_settle()):
-            self._under_way += 1
+            self._under_way[get_ident()] = self._now().at
             return partial(self._send, *self._recorded.popleft())
         if self._writing or not (self._planned or self._may_settle()):
             return None
@@ -209,10 +248,11 @@ class Sending:
         """Whether there are answers enough, or one that has waited long enough."""
         if not self._sent:
             return False
-        return len(self._sent) >= MOST_TOGETHER or time.monotonic() - self._sent[0][2] >= patience_s
+        return len(self._sent) >= MOST_TOGETHER or self._now().at - self._sent[0][2] >= patience_s
 
     def _attempt(self, batch: Sequence[Ready]) -> None:
         """Record the attempts of these; they may be sent now."""
+        load(ready.job for ready in batch)
         found = result_of(partial(self._delivering.attempt, batch))
         attempts = [found] * len(batch) if isinstance(found, Exception) else found
         answers: list[Answered] = []
@@ -221,7 +261,7 @@ class Sending:
             for ready, attempt in zip(batch, attempts, strict=True):
                 if isinstance(attempt, Exception):
                     answer = None if isinstance(attempt, Conflict) else attempt
-                    answers.append((ready, time.monotonic(), answer))
+                    answers.append((ready, self._now().at, answer))
                 else:
                     self._recorded.append((ready, attempt))
             self._begin_soon()
@@ -229,20 +269,33 @@ class Sending:
             self._tell(answers)
 
     def _send(self, ready: Ready, attempt: Attempt) -> None:
-        began = Moment.now()
+        began = self._now()
         send = partial(self._delivering.send, ready, partial(self._progress, ready), self._must_end)
         sent = (ready, attempt, result_of(send))
         with self._changed:
-            ended = Moment.now()
-            self._under_way -= 1
+            ended = self._now()
+            del self._under_way[get_ident()]
             idle_s = ended.at - began.at - (ended.cpu_s - began.cpu_s)
-            self._idle_s += (min(max(0.0, idle_s), BEGUN_S) - self._idle_s) / LATELY
+            self._learn(ready.job.destination.endpoint, max(0.0, idle_s))
             self._sent.append((sent, began.at, ended.at))
+
+    def _learn(self, endpoint: str, idle_s: float) -> None:
+        """Note for how long of an upload this process had nothing to compute.
+
+        Not all of it need be the store's doing: other programs compete for processors. Uploads side by side
+        are kept by a store at the same time, but by others one after the other.
+        """
+        least_s = idle_s / (1 + self._under_way_in_time())
+        before_s = self._waits_s.get(endpoint, least_s)
+        waits_s = min(idle_s, before_s + (max(before_s, least_s) - before_s) / LATELY, BEGUN_S)
+        self._waits_s[endpoint] = waits_s
+        self._seen = min(self._seen + 1, LATELY)
+        self._idle_s += (waits_s - self._idle_s) / self._seen
 
     def _begin_soon(self) -> None:
         """Let so many threads work that none of the uploads that wait would wait for long."""
         wanted = ceil(len(self._recorded) * self._idle_s / BEGUN_S)
-        self._call(wanted - (len(self._threads) - self._free))
+        self._call(wanted - self._under_way_in_time() - 1)  # this one goes on, too
 
     def _settle(self, batch: Sequence[tuple[Sent, float, float]]) -> None:
         """Have the ledger know what came of these, and tell it."""
@@ -253,6 +306,13 @@ class Sending:
         self._tell(
             [(sent[0], began, answer) for (sent, began, _), answer in zip(batch, answers, strict=True)]
         )
+
+
+def load(jobs: Iterable[Job]) -> None:
+    """What the first deliveries of these would load, before anything waits for it."""
+    for job in jobs:
+        if isinstance(job.destination, Loadable):
+            job.destination.load()
 
 
 def _first(line: deque[T]) -> list[T]:

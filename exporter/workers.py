@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import Defect, ExporterError, WorkerLost
 from exporter.outcome import Report, Trouble
+from exporter.sending import load
 from exporter.turns import Turns
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Workers:
         A process that dies is the run's error, and takes with it nobody but the exports that it had taken.
         """
         self._means.pipeline.prepare_forks(self._due[0].rendering)
+        load(self._due)
         alive, life = os.pipe()
         try:
             for _ in range(count):

@@ -174,7 +174,9 @@ RULES: Final = (
         "the protocol is one, whatever drivers are plugged in: it sees seams alone",
     ),
     Rule(
-        "sending", ("steps", "delivering", *VALUES), "uploads side by side, whatever comes next for anybody"
+        "sending",
+        ("steps", "delivering", "interfaces", *VALUES),
+        "uploads side by side, whatever comes next for anybody",
     ),
     Rule(
         "packages",
@@ -194,13 +196,19 @@ RULES: Final = (
         "what a run works with is data",
     ),
     Rule(
+        "grouping", ("places", "means", "steps", *VALUES), "who goes together does not depend on what is done"
+    ),
+    Rule(
         "turns",
-        ("places", "outcome", "means", "steps", "sending", "pipeline", "ledger.rules", "interfaces", *VALUES),
+        (
+            *("grouping", "places", "outcome", "means", "steps", "sending"),
+            *("beginning", "pipeline", "ledger.rules", "interfaces", *VALUES),
+        ),
         "it shares work out among threads, and decides nothing about it",
     ),
     Rule(
         "workers",
-        ("turns", "means", "outcome", "steps", "ledger.rules", *VALUES),
+        ("turns", "sending", "means", "outcome", "steps", "ledger.rules", *VALUES),
         "it shares work out among processes, and decides nothing about it either",
     ),
     Rule(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from itertools import cycle, repeat
 from threading import Event, Lock
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 from exporter import sending
 from exporter.sending import Moment, Sending
@@ -29,6 +31,17 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+class Named(str):
+    """A planned object, of which these tests know no more than its name."""
+
+    __slots__ = ()
+
+    @property
+    def job(self) -> SimpleNamespace:
+        """Whose it is: all go to one store."""
+        return SimpleNamespace(destination=SimpleNamespace(endpoint="a store"))
+
+
 class Uploads:
     """Uploads that hang, each until it is let go, and the transactions of a ledger."""
 
@@ -39,12 +52,23 @@ class Uploads:
         self.may_attempt = Event()
         self.may_attempt.set()
         self._ends: dict[str, Event] = {}
+        self._all_end = False
         self._lock = Lock()
 
     def end_of(self, name: str) -> Event:
         """What lets this upload go."""
         with self._lock:
-            return self._ends.setdefault(name, Event())
+            end = self._ends.setdefault(name, Event())
+            if self._all_end:
+                end.set()
+            return end
+
+    def end_all(self) -> None:
+        """Let all go that are under way or will be."""
+        with self._lock:
+            self._all_end = True
+            for end in self._ends.values():
+                end.set()
 
     def attempt(self, group: Sequence[str]) -> list[Any]:
         """One transaction for all of them."""
@@ -55,7 +79,7 @@ class Uploads:
     def send(self, name: str, *_: object) -> None:
         """Hang."""
         self.begun.append(name)
-        assert self.end_of(name).wait(DEADLINE_S)
+        assert self.end_of(name).wait(2 * DEADLINE_S)
 
     def settle(self, group: Sequence[Any]) -> list[None]:
         """One transaction for all of them."""
@@ -64,7 +88,7 @@ class Uploads:
 
 
 @contextmanager
-def sending_of(uploads: Uploads) -> Iterator[Sending]:
+def sending_of(uploads: Uploads, now: Callable[[], Moment] = Moment.now) -> Iterator[Sending]:
     failures: list[BaseException] = []
     opened = Sending(
         cast("Any", uploads),
@@ -73,18 +97,18 @@ def sending_of(uploads: Uploads) -> Iterator[Sending]:
         fail=failures.append,
         progress=lambda *_: None,
         must_end=lambda: False,
+        now=now,
     )
     with opened:
         try:
             yield opened
         finally:
-            for name in map(str, range(100)):
-                uploads.end_of(name).set()
+            uploads.end_all()
     assert not failures
 
 
 def named(count: int) -> list[Ready]:
-    return cast("list[Ready]", [str(number) for number in range(count)])
+    return cast("list[Ready]", [Named(number) for number in range(count)])
 
 
 def test_while_uploads_hang_twice_as_many_begin_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +230,130 @@ def test_who_looks_after_uploads_sleeps_meanwhile() -> None:
         opened.help(time.monotonic())
         at = opened.help_at()
         assert at is None or at > time.monotonic()
+
+
+class Played(Uploads):
+    """A store in a time of its own: it answers after ``answer_s``, and an upload takes 1 ms of computing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moment = Moment(100.0, 0.0)
+        self.answer_s = 0.0
+        self.stolen_s: Iterator[float] = repeat(0.0)
+        """What other programs take of the processor during one upload after the other."""
+        self._put = 0
+        self._under_way: dict[str, float] = {}
+
+    def send(self, name: str, *others: object) -> None:
+        """Hang until it is this one's turn to end."""
+        self._under_way[name] = self.moment.at
+        super().send(name, *others)
+
+    def play(self, opened: Sending, count: int) -> list[int]:
+        """Let so many uploads end, while others wait; answers how many were under way each time."""
+        active: list[int] = []
+        while len(active) < count:
+            if not opened._planned:
+                opened.put(cast("list[Ready]", [Named(self._put + number) for number in range(64)]))
+                self._put += 64
+            until(lambda: len(self._under_way) == opened._working > 0 and not opened._writing)
+            if self._helped(opened):
+                continue
+            active.append(len(self._under_way))
+            self._end_first()
+        return active
+
+    def _helped(self, opened: Sending) -> bool:
+        """Whether help is called for before anything ends."""
+        at = opened.help_at()
+        if at is None or at > max(self.moment.at, min(self._under_way.values()) + self.answer_s):
+            return False
+        self.moment = Moment(max(at, self.moment.at), self.moment.cpu_s)
+        threads = opened._working
+        opened.help(self.moment.at)
+        return opened._working > threads
+
+    def _end_first(self) -> None:
+        name = min(self._under_way, key=lambda name: self._under_way[name])
+        at = max(self.moment.at, self._under_way.pop(name) + self.answer_s)
+        self.moment = Moment(at + 0.001 + next(self.stolen_s), self.moment.cpu_s + 0.001)
+        self.end_of(name).set()
+
+
+def test_as_many_threads_as_a_store_keeps_waiting_and_no_more() -> None:
+    """It answers at once, becomes slow, and answers at once again."""
+    store = Played()
+    with sending_of(store, lambda: store.moment) as opened:
+        assert max(store.play(opened, 200)) <= 2
+        store.answer_s = 0.05
+        assert min(store.play(opened, 400)[-100:]) >= 10
+        store.answer_s = 0.0
+        assert max(store.play(opened, 400)[-100:]) <= 2
+
+
+def test_what_other_programs_take_of_the_processors_is_no_stores_doing() -> None:
+    """More threads would only make it more that compete."""
+    store = Played()
+    store.stolen_s = cycle((0.0, 0.0, 0.0, 0.012))
+    with sending_of(store, lambda: store.moment) as opened:
+        assert max(store.play(opened, 400)) <= 3
+        store.answer_s = 0.05
+        assert max(store.play(opened, 200)) <= 20
+
+
+def test_whoever_gets_on_does_not_wait_for_what_hangs() -> None:
+    """A thread goes home where others will be back soon, and nobody knows that of one that is late."""
+    store = Played()
+    with sending_of(store, lambda: store.moment) as opened:
+        opened.put(named(10))
+        until(lambda: store.begun == ["0"])
+        store.moment = Moment(200.0, 0.0)
+        opened.help(store.moment.at)
+        for number in range(1, 9):
+            until(lambda number=number: len(store.begun) == number + 1)  # type: ignore[misc]
+            store.end_of(str(number)).set()
+        assert len(opened._threads) == 2
+
+
+def test_the_more_work_the_longer_before_more_are_called() -> None:
+    """Many that share a processor take their time, and each of them may be about to be through."""
+    store = Played()
+    gaps_s: list[float] = []
+    with sending_of(store, lambda: store.moment) as opened:
+        opened.put(named(64))
+        for working in (1, 2, 4, 8, 16):
+            until(lambda working=working: len(store.begun) == working)  # type: ignore[misc]
+            at = opened.help_at()
+            assert at is not None
+            gaps_s.append(at - store.moment.at)
+            store.moment = Moment(at, 0.0)
+            opened.help(at)
+    assert gaps_s == sorted(gaps_s)
+    assert gaps_s[-1] > 3 * gaps_s[0]
+
+
+def test_nobody_is_called_for_answers_that_whoever_uploads_will_settle() -> None:
+    """Whoever was called would upload, too."""
+    store = Played()
+    with sending_of(store, lambda: store.moment) as opened:
+        opened.put(named(10))
+        until(lambda: store.begun == ["0"])
+        store.end_of("0").set()
+        until(lambda: store.begun == ["0", "1"])
+        store.moment = Moment(100.0 + 2 * sending.COMPANY_S, 2 * sending.COMPANY_S)
+        opened.help(store.moment.at)
+        assert len(opened._threads) == 1
+
+
+def test_nothing_waits_while_a_vendors_library_is_loaded() -> None:
+    """What is recorded counts as waiting, and would have more and more threads called for it."""
+    uploads, loaded = Uploads(), Mock()
+    uploads.may_attempt.clear()
+    planned = Mock(job=Mock(destination=Mock(spec=["load", "endpoint"], load=loaded, endpoint="a store")))
+    with sending_of(uploads) as opened:
+        opened.put([planned])
+        assert uploads.attempting.wait(DEADLINE_S)
+        loaded.assert_called_once_with()
+        opened.put([])
+        uploads.may_attempt.set()
+        uploads.end_all()

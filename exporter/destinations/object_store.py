@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.destinations.probe import PROBE_FOLDER
 from exporter.errors import ConfigError, Refused
-from exporter.interfaces import ObjectStore
+from exporter.interfaces import Loadable, ObjectStore
 from exporter.keys import account_folder, normal_prefix, object_name
 from exporter.model import Finding, Package, Stamp
 from exporter.notation.strict import Strict
@@ -90,6 +90,11 @@ class ObjectStoreDestination:
         """One try. Raises DeliveryError: ObjectExists, NotSent, Refused or OutcomeUnknown."""
         _check_metadata(package.metadata)
         return self._driver.put(package, progress)
+
+    def load(self) -> None:
+        """What the first delivery would load."""
+        if isinstance(self._driver, Loadable):
+            self._driver.load()
 
     def check(self) -> Sequence[Finding]:
         """Write a real object next to the records, as far as that can prove that a delivery would succeed."""

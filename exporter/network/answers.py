@@ -51,7 +51,8 @@ class Bounded(io.RawIOBase):
             left_s = self._until - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError("the answer went on for too long")
-            self._sock.settimeout(min(self._wait_s, left_s))
+            if left_s < self._wait_s:
+                self._sock.settimeout(left_s)
         count = self._raw.readinto(buffer)
         self._left_bytes -= count or 0
         if self._left_bytes < 0:

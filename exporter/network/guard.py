@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import socket
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -41,6 +42,8 @@ _ALLOWED: Final = re.compile(
     r"(?P<below>\*\.)?(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?",
     re.IGNORECASE | re.ASCII,
 )
+_AUTHORITY_END: Final = re.compile(r"[/\\?#]")
+_REMEMBERED: Final = 1024  # addresses of hosts, of which a run speaks to few
 DNS_HINT: Final = "check how the name is written, and the DNS of this machine"
 PLAIN_HINT: Final = "write it as https://HOST/ or https://HOST:PORT/, without user, password, spaces or #"
 
@@ -103,6 +106,8 @@ class Guard:
     ) -> None:
         self._allowed = tuple(map(_read_allowed, allowed))
         self._resolver = resolver
+        self._proxy_for = lru_cache(_REMEMBERED)(proxy_for)
+        self._read = lru_cache(_REMEMBERED)(partial(self._inspected, setting="the address"))
         self._unknown: set[str] = set()  # names that a proxy alone can resolve: asking may take seconds
 
     def allowing(self, *hosts: str, in_clear: bool = False) -> Guard:
@@ -123,11 +128,12 @@ class Guard:
     def addresses(self, url: str) -> Sequence[str]:
         """The addresses of the URL's host, all of them fit to be talked to; none if a proxy connects.
 
-        Raises NotSent if one is not fit, or the host has none.
+        A name is resolved every time, because what it leads to may change. Raises NotSent if an address is
+        not fit, or the host has none.
         """
         try:
-            target = self._inspected(url, "the address")
-            if proxy_for(url) is not None:
+            target = self._read(url)
+            if self.proxy_for(url) is not None:
                 self._judge_for_proxy(target)
                 return []
             if target.address is not None:
@@ -135,6 +141,13 @@ class Guard:
             return self._resolved(target)
         except ConfigError as error:
             raise NotSent(error.message, hint=error.hint) from error
+
+    def proxy_for(self, url: str) -> str | None:
+        """The operator's proxy for this address, as the environment had it when its host was first asked for.
+
+        To look through the environment takes as long as a twentieth of a small upload.
+        """
+        return self._proxy_for(origin_of(url))
 
     def is_named(self, url: str) -> bool:
         """Whether the operator allows this very host, and not merely a domain that it belongs to."""
@@ -200,9 +213,15 @@ class Guard:
         )
 
 
+def origin_of(url: str) -> str:
+    """The address without its path and query, ending in a slash: all that says where a connection goes."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{_AUTHORITY_END.split(rest, maxsplit=1)[0]}/"
+
+
 def read_target(url: str, setting: str) -> Target:
     """Whom the address names. Raises ConfigError for whatever two readers could understand differently."""
-    authority = re.split(r"[/\\?#]", url.partition("://")[2], maxsplit=1)[0]
+    authority = _AUTHORITY_END.split(url.partition("://")[2], maxsplit=1)[0]
     if "@" in authority:
         raise ConfigError(f"{setting} has a user or a password in front of its host", hint=PLAIN_HINT)
     match = _URL.fullmatch(url)

@@ -16,7 +16,6 @@ from urllib3.exceptions import LocationValueError
 
 from exporter.errors import NotSent
 from exporter.network.connections import PROXY_HINT, pool_classes
-from exporter.network.guard import proxy_for
 
 if TYPE_CHECKING:
     import ssl
@@ -63,7 +62,7 @@ class GuardedAdapter(HTTPAdapter):
     ) -> requests.Response:
         """One try, through the operator's proxy if there is one. Raises NotSent, or what requests raises."""
         url = request.url or ""
-        proxy = proxy_for(url)
+        proxy = self._guard.proxy_for(url)
         if proxy is not None:
             self._guard.addresses(url)
         request.headers["Accept-Encoding"] = "identity"  # a compressed answer could grow without bounds

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from botocore.credentials import CredentialResolver
+from botocore.loaders import JSONFileLoader
 
+from exporter.destinations.object_store import ObjectStoreDestination
 from exporter.destinations.s3 import access as s3_access
 from exporter.destinations.s3 import wire
 from exporter.destinations.s3.clients import KEPT_CLIENTS, IdleClients
@@ -331,6 +335,44 @@ def test_an_endpoint_from_the_environment_is_not_another_store(monkeypatch: pyte
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with store_of(settings_of("b", region="eu-west-1", **KEYS))._access.client() as client:
         assert client.meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
+
+
+@pytest.fixture
+def nothing_loaded() -> Iterator[None]:
+    """As in a process that has delivered nothing yet."""
+    s3_access.load.cache_clear()
+    s3_access.session.cache_clear()
+    yield
+    s3_access.load.cache_clear()
+    s3_access.session.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_loaded")
+def test_what_is_loaded_ahead_is_all_that_a_client_needs_and_asks_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Processes forked after it share it; a connection, or keys that somebody gave, must not be shared."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(socket.socket, "connect", asked)
+    monkeypatch.setattr(CredentialResolver, "load_credentials", asked)
+    store = store_of(settings_of("b", region="eu-south-1", **KEYS))  # to which no idle client leads
+    ObjectStoreDestination(store, "").load()
+    monkeypatch.setattr(JSONFileLoader, "load_file", asked)
+    with store._access.client() as client:
+        assert client.meta.service_model.service_name == "s3"
+
+
+@pytest.mark.usefixtures("nothing_loaded")
+def test_what_is_wrong_shows_at_a_delivery_and_not_when_it_is_loaded_ahead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "gone.pem"))
+    store = store_of(settings_of("b", region="eu-south-2", **KEYS))  # to which no idle client leads
+    store.load()
+    assert "gone.pem cannot be read" in failed_put(store, tmp_path).message
 
 
 def test_checksums_are_the_ones_given_and_no_others() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,6 +171,26 @@ def test_a_small_body_does_not_wait_for_the_word_to_send_it(size: int, tmp_path:
     with listening(take) as server:
         put(store_of(at(server.port)), tmp_path, b"x" * size)
     assert b"expect" not in received[0].lower()
+
+
+def test_a_small_request_leaves_as_one_and_says_nothing_of_repeating(
+    settings: S3Settings, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every piece takes its turn at the network, and nothing that is never repeated needs an id for it."""
+    sent: list[bytes] = []
+    send = HTTPConnection.send
+
+    def noting(connection: HTTPConnection, data: Any) -> None:  # noqa: ANN401 - as the base class has it
+        if isinstance(connection, wire._Plain):  # the proxy has connections, too
+            sent.append(data)
+        send(connection, data)
+
+    monkeypatch.setattr(HTTPConnection, "send", noting)
+    put(store_of(settings), tmp_path, b"x" * SMALL_BYTES)
+    assert len(sent) == len(proxy.seen)
+    assert sent[-1].startswith(b"PUT ")
+    assert sent[-1].endswith(b"\r\n\r\n" + b"x" * SMALL_BYTES)
+    assert b"amz-sdk-" not in sent[-1].partition(b"\r\n\r\n")[0].replace(b"amz-sdk-checksum", b"")
 
 
 def test_a_small_body_that_nobody_reads_does_not_hide_the_refusal(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import urllib.request
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import ConfigError, NotSent
 from exporter.network.addresses import Place, place_of
-from exporter.network.guard import Guard, proxy_for
+from exporter.network.guard import Guard, origin_of, proxy_for, read_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -494,3 +495,53 @@ def test_the_proxy_is_that_of_the_scheme() -> None:
     assert proxy_for("https://a.example/") == "http://proxy.example:3128"
     assert proxy_for("http://a.example/") is None
     assert proxy_for("https://direct.example:8443/") is None
+
+
+@pytest.mark.usefixtures("_proxy")
+def test_the_environment_is_looked_through_once_for_each_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    getproxies = urllib.request.getproxies
+
+    def looking() -> dict[str, str]:
+        looks.append("")
+        return getproxies()
+
+    monkeypatch.setattr(urllib.request, "getproxies", looking)
+    guard = knowing(PUBLIC)
+    for number in range(5):
+        assert guard.proxy_for(f"https://a.example.com/{number}") == "http://proxy.example:3128"
+        assert guard.proxy_for(f"https://direct.example/{number}?x=https://a.example.com/") is None
+        assert list(guard.addresses(f"https://b.example.com/{number}")) == []
+    assert len(looks) == 3
+
+
+def test_a_name_is_resolved_anew_each_time() -> None:
+    """It may lead inside by now, whatever it led to before."""
+    found = iter([[PUBLIC], ["10.0.0.5"]])
+    guard = Guard(resolver=lambda _host, _port: next(found))
+    assert list(guard.addresses("https://storage.example.com/")) == [PUBLIC]
+    with pytest.raises(NotSent, match=r"10\.0\.0\.5"):
+        guard.addresses("https://storage.example.com/")
+
+
+@given(
+    st.sampled_from(["https", "HTTP"]),
+    st.sampled_from(["a.example.com", "A-b_c.example.", "93.184.215.14", "[2606:2800:21f::1]"]),
+    st.sampled_from(["", ":1", ":8443"]),
+    st.sampled_from(["", "/"]),
+    st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"], exclude_characters="\\#")),
+)
+def test_an_origin_is_the_address_of_the_same_host(
+    scheme: str, host: str, port: str, slash: str, path: str
+) -> None:
+    url = f"{scheme}://{host}{port}{slash}{path if slash else ''}"
+    assert read_target(origin_of(url), "it") == read_target(url, "it")
+
+
+@pytest.mark.parametrize(
+    "host", ["good.example@10.0.0.5", "good.example\\@10.0.0.5", "10.0.0.5#.good.example"]
+)
+def test_an_origin_is_no_better_than_its_address(host: str) -> None:
+    for url in (f"https://{host}/path", origin_of(f"https://{host}/path")):
+        with pytest.raises(NotSent, match=r"the address|10\.0\.0\.5|good"):
+            knowing("10.0.0.5").addresses(url)

@@ -7,7 +7,7 @@ not let a client repeat a request, keep a secret longer than it is valid, or let
 from __future__ import annotations
 
 import re
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -24,6 +24,7 @@ from exporter.destinations.s3.errors import (
 from exporter.destinations.s3.words import LONGEST_MESSAGE, fit, tidied
 from exporter.destinations.uploads import Body
 from exporter.errors import ConfigError, DeliveryError, NotSent
+from exporter.network.guard import origin_of
 from exporter.network.session import tls_context
 from exporter.notation.secret import revealed
 
@@ -248,6 +249,7 @@ class Access:
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=self._answer_s,
             retries={"total_max_attempts": 1, "mode": "standard"},
+            parameter_validation=False,  # what requests are made of are settings, which were validated
             s3={"addressing_style": "path" if self._settings.path_style else style},
             # By default, trailing checksums: some compatibles refuse them (Ceph over https: 411).
             request_checksum_calculation="when_required",
@@ -269,6 +271,24 @@ def session() -> boto3.Session:
     import boto3
 
     return boto3.Session()
+
+
+@cache
+def load() -> None:
+    """Load what the first client takes 0.2 s of work to load, so that processes forked after it share it.
+
+    What this machine's settings for AWS have wrong shows again, and is told, when there is a client to make.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    import exporter.destinations.s3.wire  # noqa: F401 - it loads urllib3
+
+    nobody = "nobody"  # without keys, it would ask the machine for some
+    with _SESSION_LOCK, suppress(BotoCoreError, ConfigError, OSError, ValueError):
+        tls_context(_own_authorities())
+        session().client(
+            "s3", region_name="us-east-1", aws_access_key_id=nobody, aws_secret_access_key=nobody
+        ).close()
 
 
 def _own_authorities() -> Path | None:
@@ -293,9 +313,16 @@ def _granted(answer: Mapping[str, Any], role: str) -> tuple[Keys, datetime]:
 
 def _one_request_each(client: S3Client) -> S3Client:
     """The client, made to send each request once and to start the body's clock when it does."""
-    client.meta.events.register("before-parameter-build.s3", _stay)
-    client.meta.events.register_last("before-call.s3", _send_small_at_once)
-    client.meta.events.register("before-send.s3", _start_clock)
+    from botocore.handlers import add_retry_headers
+
+    events = client.meta.events
+    events.register("before-parameter-build.s3", _stay)
+    events.register_last("before-call.s3", _send_small_at_once)
+    events.register("before-send.s3", _start_clock)
+    # Of repeating requests, which `_config` allows none; to look each time whether to takes its time.
+    events.unregister("needs-retry.s3", unique_id="retry-config-s3")
+    events.unregister("request-created.s3", unique_id="seed-max-attempts-s3")
+    events.unregister("request-created", add_retry_headers)
     return client
 
 
@@ -314,7 +341,7 @@ def _send_small_at_once(params: dict[str, Any], **_: object) -> None:
 def _let_through(guard: Guard, request: AWSPreparedRequest, **_: object) -> None:
     # Of the request, not of the setting: a bucket in the host's name is another name to resolve. A
     # connection that is still open is not enough: what its name leads to may be forbidden since.
-    guard.addresses(request.url)
+    guard.addresses(origin_of(request.url))
 
 
 def _start_clock(request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's request

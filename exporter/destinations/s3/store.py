@@ -20,7 +20,7 @@ import stamina
 
 from exporter.destinations.probe import unwatched
 from exporter.destinations.s3 import answers
-from exporter.destinations.s3.access import Access
+from exporter.destinations.s3.access import Access, load
 from exporter.destinations.s3.check import check as check_bucket
 from exporter.destinations.s3.errors import put_failed
 from exporter.destinations.s3.proofs import Proofs
@@ -85,6 +85,10 @@ class S3Store:
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one."""
         return False
+
+    def load(self) -> None:
+        """Load boto3, what it knows of S3, and the authorities that are trusted."""
+        load()
 
     def check(self, probe: str) -> Sequence[Finding]:
         """Create the probe with the headers of production, prove that nothing replaces it, or say why."""

@@ -18,6 +18,7 @@ from botocore.utils import get_environ_proxies
 from exporter.errors import NotSent
 from exporter.network.answers import Bounded, BoundedResponse
 from exporter.network.connections import Connection, TlsConnection, pool_classes
+from exporter.network.guard import origin_of
 
 if TYPE_CHECKING:
     import ssl
@@ -49,6 +50,7 @@ class Session(URLLib3Session):
         super().__init__(proxies=get_environ_proxies(endpoint), **options)
         self._pool_classes_by_scheme = pool_classes(guard, timeout, plain=_Plain, tls=_Tls)
         self._manager.pool_classes_by_scheme = self._pool_classes_by_scheme
+        self._direct = _Pools(self._manager)
 
     def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
         """One try. Raises EndpointConnectionError if, and only if, no connection came about."""
@@ -61,11 +63,32 @@ class Session(URLLib3Session):
                 raise
             raise EndpointConnectionError(endpoint_url=request.url or "", error=reason) from reason
 
+    def _get_connection_manager(self, url: str, proxy_url: str | None = None) -> Any:  # noqa: ANN401 - urllib3's
+        if proxy_url is None:
+            return self._direct
+        return super()._get_connection_manager(url, proxy_url)  # type: ignore[misc] # not in the stubs
+
     def _get_ssl_context(self) -> ssl.SSLContext:
         return self._context
 
     def _setup_ssl_cert(self, *_: object) -> None:
         """Nothing: the context decides, and botocore would put one file in the place of all authorities."""
+
+
+class _Pools:
+    """A manager's pools, of which the last one is found again without taking an address to pieces."""
+
+    def __init__(self, manager: Any) -> None:  # noqa: ANN401 - urllib3's
+        self._manager = manager
+        self._last: tuple[str, Any] = ("", None)
+
+    def connection_from_url(self, url: str) -> Any:  # noqa: ANN401 - urllib3's
+        """The pool of connections to where the address leads."""
+        # Origin and pool change at once: other threads may ask for other buckets meanwhile.
+        last, origin = self._last, origin_of(url)
+        if origin != last[0]:
+            last = self._last = origin, self._manager.connection_from_url(url)
+        return last[1]
 
 
 def use(
@@ -90,13 +113,38 @@ class _Answered(BoundedResponse, AWSHTTPResponse):
 
 
 class _Expecting(AWSConnection):
-    """A connection that waits for the word to send the body, but neither for ever nor without an end."""
+    """A connection that waits for the word to send the body, but neither for ever nor without an end.
+
+    Where there is no such word, the head of a request leaves with the body's first bytes.
+    """
 
     sock: Any
     timeout: Any
     response_class: Any
+    _expect_header_set: bool
     _is_100_continue_status: Callable[[bytes], bool]
     _send_message_body: Callable[[Any], None]
+    _is_head = False  # what is sent next
+    _head = b""
+
+    def getresponse(self) -> Any:  # noqa: ANN401 - as the base class has it
+        if self._head:  # of a request without a body
+            self.send(b"")
+        return super().getresponse()  # type: ignore[misc] # not in the stubs
+
+    def send(self, data: Any) -> None:  # noqa: ANN401 - as the base class has it
+        if self._is_head:
+            self._head, self._is_head = data, False
+            return
+        head, self._head = self._head, b""
+        if head and not isinstance(data, bytes):
+            super().send(head)  # type: ignore[arg-type] # bytes, whatever the stubs say
+            head = b""
+        super().send(head + data if head else data)
+
+    def _send_output(self, message_body: Any = None, *args: Any, **options: Any) -> None:  # noqa: ANN401 - too
+        self._head, self._is_head = b"", not self._expect_header_set
+        super()._send_output(message_body, *args, **options)  # type: ignore[misc] # not in the stubs
 
     def _handle_expect_response(self, message_body: Any) -> None:  # noqa: ANN401 - as the base class has it
         with Bounded(self.sock, self.sock.makefile("rb", 0)) as answer:
