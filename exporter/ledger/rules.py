@@ -6,9 +6,10 @@ in one is said in ``protocol``.
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from exporter.errors import Defect, LedgerError
 from exporter.ledger.history import note_run
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["Draft", "Group", "Ledger", "Rules", "Standing", "foreign_alarm", "resume_hint", "standing_of"]
 
 
-def _new_id() -> str:
-    return uuid4().hex
+def new_id() -> str:
+    """One that nobody else has, greater as text than earlier ones.
+
+    So rows are added where the last ones were, and not all over the indexes, which costs twice as much in a
+    young ledger, and reads a page of an old one for each.
+    """
+    return f"{time.time_ns() // 1000:016x}{os.urandom(8).hex()}"
 
 
 class Ledger(Rules):
@@ -36,7 +42,7 @@ class Ledger(Rules):
     The ledger's id is part of every comparison, so a process that outlives a restore can change nothing.
     """
 
-    def __init__(self, storage: Storage, clock: Clock, new_id: Callable[[], str] = _new_id) -> None:
+    def __init__(self, storage: Storage, clock: Clock, new_id: Callable[[], str] = new_id) -> None:
         super().__init__(clock, new_id)
         self._storage = storage
         with storage.reading() as rows:

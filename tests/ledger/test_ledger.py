@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from exporter.ledger import bulk, schema
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
+from exporter.ledger.rules import new_id
 from exporter.ledger.sqlite import SqliteStorage, create_sqlite
 from exporter.model import QUARANTINE_BYTES, QUARANTINE_RECORDS, BadKind
 from tests.contracts.ledger import BAD, BEGIN, GroupedSubject, ScopedStorage, Subject
@@ -174,3 +176,17 @@ def test_a_rule_touches_nothing_beside_the_export_that_it_names(promise: Callabl
 @pytest.mark.parametrize("rule", WHOLE)
 def test_every_rule_changes_all_or_nothing(rule: str, subject: Subject) -> None:
     changes_all_or_nothing(subject, rule)
+
+
+def test_ids_grow_with_time_and_are_nobody_elses() -> None:
+    """So the rows of a run lie side by side in every index, and not each on a page of its own."""
+    ids = []
+    for _ in range(100):
+        ids.append(new_id())
+        time.sleep(0.000_01)
+    assert ids == sorted(ids)
+    assert {len(one) for one in ids} == {32}
+    moment = time.time_ns()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: moment)
+        assert len({new_id() for _ in range(1000)}) == 1000
