@@ -56,6 +56,10 @@ class Supply(Protocol):
         """Some of them, at most so many; none once there are no more, or the run is over."""
         ...
 
+    def pause(self) -> None:
+        """Nothing more happens here until something comes to its end; what happened may be passed on."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

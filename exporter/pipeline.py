@@ -9,14 +9,13 @@ the process may die, and another one may be doing the same.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from exporter import keys, schedule
-from exporter.delivering import Delivering
-from exporter.errors import Conflict, ExportError, SourceError, Stopped
+from exporter.beginning import Beginning
+from exporter.errors import Conflict, ExportError, Stopped
 from exporter.ledger.rules import Draft, resume_hint
 from exporter.model import LIVE_LANE, LaneKind, Range, Window
 from exporter.packages import name_of, package_of, require_kind
@@ -37,15 +36,16 @@ from exporter.steps import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
+    from exporter.beginning import Known
     from exporter.interfaces import Clock, FormatCompiler, Source
     from exporter.ledger.rules import Ledger, Rules, Standing
-    from exporter.model import Export, Lane, Plan, Rendering, Seal
+    from exporter.model import Export, Lane, Plan, Rendering
     from exporter.workspace import Workspace
 
 __all__ = ["Delivered", "Held", "Job", "Moved", "Pipeline", "Ready", "Unreached", "is_through"]
 
-MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 CONFLICTS: Final = 10
 
 
@@ -59,7 +59,7 @@ class _Passed:
     filtered: int
 
 
-class Pipeline(Delivering):
+class Pipeline(Beginning):
     """One source, one ledger, one workspace; safe to use from several threads and processes at once."""
 
     def __init__(
@@ -70,19 +70,8 @@ class Pipeline(Delivering):
         compile_format: FormatCompiler,
         clock: Clock,
     ) -> None:
-        super().__init__(ledger, clock)
-        self._source = source
+        super().__init__(source, ledger, clock)
         self._readings = Readings(source, workspace, compile_format)
-
-    def now(self) -> datetime:
-        """The moment that decides what is due: the source's; raises SourceError if the clocks disagree."""
-        now, local = self._source.now(), self._clock()
-        if abs(now - local) > MAX_CLOCK_SKEW:
-            raise SourceError(
-                f"the source's clock says {now:%Y-%m-%d %H:%M:%SZ}, this machine's {local:%H:%M:%SZ}",
-                hint="set both by NTP: a wrong clock would seal windows before their end",
-            )
-        return now
 
     def prepare_forks(self, rendering: Rendering) -> None:
         """Load what each process would for its first step, and hold no connection that two would have."""
@@ -103,15 +92,17 @@ class Pipeline(Delivering):
         tell: Callable[[Sequence[tuple[Job, Prepared]]], None],
         lane_id: str = LIVE_LANE,
         room_bytes: float = inf,
+        known: Known | None = None,
     ) -> None:
         """The next object of each of these exports, planned and rendered; ``tell`` hears once of each.
 
         It hears of some as soon as they can go on, and is told an Exception as the answer of those whom it
         concerns; nothing half-made is left behind. An open plan, of whatever lane, comes first and is
         rendered again exactly as it was planned. When their archives take up ``room_bytes``, the others are
-        left unreached.
+        left unreached. For those that are ``known`` the ledger is not asked where they stand: whoever turns
+        out to have moved meanwhile has been rendered for nothing, and is looked at.
         """
-        group = _Group(jobs, tell)
+        group = _Group(jobs, tell, known or {})
         try:
             for _ in range(CONFLICTS):
                 self._prepare(group, now, lane_id, room_bytes)
@@ -148,7 +139,8 @@ class Pipeline(Delivering):
     def _steps(self, group: _Group, now: datetime, lane_id: str) -> list[Step]:
         steps: list[Step] = []
         answers: list[tuple[Job, Prepared]] = []
-        for job, standing in self._begun(list(group.waiting.values())):
+        known, group.known = group.known, {}
+        for job, standing in self._standing(list(group.waiting.values()), known):
             if isinstance(standing, Exception):
                 answers.append((job, standing))
                 continue
@@ -159,47 +151,6 @@ class Pipeline(Delivering):
                 answers.append((job, found))
         group.answer(answers)
         return steps
-
-    def begin(self, job: Job) -> Standing:
-        """Step 0. What the ledger knows of this export, which may begin with this call.
-
-        It begins at the present time, whatever a run takes for now: where it begins is for good.
-
-        Raises NameTaken when another export has its names, ExportError when its account changed.
-        """
-        [(_, standing)] = self._begun([job])
-        if isinstance(standing, Exception):
-            raise standing
-        return standing
-
-    def _begun(self, jobs: Sequence[Job]) -> list[tuple[Job, Standing | Exception]]:
-        """The standings of all that have begun, and of the others once they have, with one seal for all."""
-        known = self._together(jobs, _job_name, _standing)
-        found: list[tuple[Job, Standing | Exception]] = []
-        new, moved = [], []
-        for job, standing in zip(jobs, known, strict=True):
-            if standing is None:
-                new.append(job)
-            elif isinstance(standing, Exception) or _is_same(job, standing.export):
-                found.append((job, standing))
-            else:
-                moved.append(job)
-        found += zip(moved, self._together(moved, _job_name, _relocate, _job_claim), strict=True)
-        return [*found, *self._begin(new)]
-
-    def _begin(self, jobs: Sequence[Job]) -> list[tuple[Job, Standing | Exception]]:
-        if not jobs:
-            return []
-        moment = result_of(partial(self._moment, jobs))
-        if isinstance(moment, Exception):
-            return [(job, moment) for job in jobs]
-        begun = self._together(jobs, _job_name, partial(_begin, *moment), _job_claim)
-        return list(zip(jobs, begun, strict=True))
-
-    def _moment(self, jobs: Sequence[Job]) -> tuple[datetime | None, Seal]:
-        """When exports begin that say nothing of it, and the seal of all that begin now."""
-        now = self.now() if any(job.start is None for job in jobs) else None
-        return now, self._source.seal()
 
     def _step(self, job: Job, standing: Standing, now: datetime, lane_id: str) -> Step | None:
         """Steps 1 to 3. What is to be rendered next; None when nothing is due."""
@@ -332,8 +283,11 @@ def is_through(job: Job, lane_id: str, came: Delivered | Moved, now: datetime) -
 class _Group:
     """Some exports on their way to a plan, each of which is answered once."""
 
-    def __init__(self, jobs: Iterable[Job], tell: Callable[[Sequence[tuple[Job, Prepared]]], None]) -> None:
+    def __init__(
+        self, jobs: Iterable[Job], tell: Callable[[Sequence[tuple[Job, Prepared]]], None], known: Known
+    ) -> None:
         self.waiting = {job.name: job for job in jobs}
+        self.known = known
         self._tell = tell
         self._conflicts: dict[str, Conflict] = {}
 
@@ -356,32 +310,6 @@ class _Group:
     def fail(self, error: Exception) -> None:
         """None of those that wait can go on."""
         self._tell([(job, error) for job in self.waiting.values()])
-
-
-def _is_same(job: Job, export: Export) -> bool:
-    return (export.claim, export.account) == (job.claim, job.account)
-
-
-def _job_name(job: Job) -> str:
-    return job.name
-
-
-def _job_claim(job: Job) -> str:
-    return job.claim
-
-
-def _standing(rules: Rules, job: Job) -> Standing | None:
-    return rules.standing(job.name)
-
-
-def _begin(now: datetime | None, seal: Seal, rules: Rules, job: Job) -> Standing:
-    begin = job.start or schedule.last_boundary(cast("datetime", now), job.every, job.zone)
-    is_events = job.rendering.is_events
-    return rules.begin(job.name, job.account, job.claim, begin, seal, is_events=is_events)
-
-
-def _relocate(rules: Rules, job: Job) -> Standing:
-    return rules.relocate(job.name, job.account, job.claim, is_events=job.rendering.is_events)
 
 
 def _draft(rules: Rules, new: tuple[Step, Proposal, Archive]) -> Plan:

@@ -15,7 +15,7 @@ from exporter.outcome import Report, Trouble
 from exporter.turns import Means, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from exporter.ledger.rules import Standing
@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 class Runner(Means):
     """Runs one lane of many exports to the end of what is due, or of its budget."""
 
-    def run(self, jobs: Iterable[Job], now: datetime, lane_id: str = LIVE_LANE) -> Report:
-        """Deliver all that is due at ``now``. Never raises for what goes wrong: the report says it."""
+    def run(
+        self,
+        jobs: Iterable[Job],
+        now: datetime,
+        lane_id: str = LIVE_LANE,
+        begin: Callable[[], None] = lambda: None,
+    ) -> Report:
+        """Deliver all that is due at ``now``. Never raises for what goes wrong: the report says it.
+
+        Before anything is done ``begin`` is called; what that raises is raised.
+        """
         report = Report()
         try:
             standings = self.ledger.standings()
@@ -36,6 +45,7 @@ class Runner(Means):
         due = self._due(jobs, standings, now, lane_id, report)
         self.observer.started(len(due))
         if due:
+            begin()
             waiting = self._take_turns(due, now, lane_id, report, standings)
             self._note_unfinished(waiting, now, lane_id, report)
         return report

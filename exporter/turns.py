@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from math import ceil
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Never
 
@@ -29,6 +28,7 @@ from exporter.errors import (
     SourceChanged,
     SourceError,
 )
+from exporter.grouping import Grouping
 from exporter.means import Means, Observer, Settings
 from exporter.outcome import Trouble
 from exporter.pipeline import is_through
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from exporter.beginning import Known
     from exporter.ledger.rules import Standing
     from exporter.means import Supply
     from exporter.outcome import Report
@@ -48,23 +49,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Means", "Observer", "Settings", "Turns"]
 
-GROUP: Final = 32
-"""So many exports take a step together at most, with one transaction for what the ledger has to know."""
-
-FILLING_S: Final = 0.1
-"""So long after the last group the next one waits to be at least half as large as it may be."""
-
 ALONE_S: Final = 0.25
 """So long after a group another renderer begins, if the first is not through: two at once cost more.
 
 What takes longer waits for the source, or is large, and keeps nobody waiting.
 """
 
-ASIDE_S: Final = 0.5
-"""So long those wait who have no place in a share of theirs, before others are taken on besides."""
+KNOWN_S: Final = 10.0
+"""So long exports stand where a run found them when it began, for all that it knows: a look takes its time.
 
-LARGE_BYTES: Final = 8_000_000
-"""An export whose last object had more, in JSON, takes its next step alone."""
+Where another run is under way, as much is rendered for nothing at most.
+"""
 
 RETRIES_S: Final = (1.0, 5.0)
 """Pauses before another attempt in the same run, when the last one may have met a passing fault."""
@@ -104,16 +99,18 @@ class Turns:
         self._now = now
         self._lane_id = lane_id
         self._report = report
-        self._begun = standings.keys()
+        self._standings = standings
+        self._known_until = time.monotonic() + KNOWN_S
+        self._stepped: set[str] = set()
         failed = {name for name, standing in standings.items() if standing.export.failure}
         self._places = Places(settings.uploads, settings.workspace_bytes, due, failed)
+        self._grouping = Grouping(self._places, settings.workers, supply)
         self._later: list[tuple[float, Job]] = []
         self._tries: dict[str, int] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._rendering = 0
-        self._full_until = self._alone_until = self._take_at = self._looked_at = 0.0
+        self._alone_until = self._looked_at = 0.0
         self._uploading = 0
-        self._large: set[str] = set()
         self._hung = 0
         self._moved: dict[str, float] = {}
         self._overtaken: Counter[str] = Counter()
@@ -136,6 +133,8 @@ class Turns:
         with ThreadPoolExecutor(workers, thread_name_prefix="render") as render, self._sending:
             while True:
                 self._start(render)
+                if self._supply is not None:
+                    self._supply.pause()
                 if self._rendering or self._uploading:
                     self._collect()
                 elif not self._wait_for_later():
@@ -158,53 +157,26 @@ class Turns:
                 self._places.wait(ready)
         self._later = [(at, job) for at, job in self._later if at > moment]
         while self._can_start and self._alone_until <= moment:
-            if not (group := self._group(moment)):
+            may_fill = bool(self._uploading)
+            group = self._grouping.next(moment, may_fill=may_fill, is_left_out=self._is_left_out)
+            if not group:
                 break
             self._rendering += 1
-            self._full_until, self._alone_until = moment + FILLING_S, moment + ALONE_S
-            render.submit(self._render, group, self._places.room_bytes)
+            self._alone_until = moment + ALONE_S
+            render.submit(self._render, group, self._places.room_bytes, self._known(group, moment))
 
     @property
     def _can_start(self) -> bool:
         """Whether there is a renderer for one more group."""
         return self._rendering < self._means.settings.workers and not self._over
 
-    def _group(self, moment: float) -> list[Job]:
-        """Those who take their steps together: the next in line, so that every renderer has some."""
-        waiting = len(self._places) + (self._supply.left if self._supply else 0)
-        size = min(GROUP, ceil(waiting / self._means.settings.workers))
-        group: list[Job] = []
-        while (job := self._next(moment)) is not None:
-            if self._hung >= MOST_HUNG and self._places.in_trouble(job) and job.name in self._begun:
-                self._leave_out(job)
-            elif job.name in self._large and group:
-                self._places.give_back([job])
-                break
-            else:
-                group.append(job)
-                if job.name in self._large or len(group) >= size:
-                    return group
-        if len(group) < size // 2 and self._uploading and moment < self._full_until:
-            self._places.give_back(group)  # places come free all the time, and one by one groups stay small
-            return []
-        return group
+    def _known(self, group: Sequence[Job], moment: float) -> Known:
+        """Where those of a group stand who take their first step, while no look is needed for that."""
+        first = [job.name for job in group if job.name not in self._stepped]
+        self._stepped.update(first)
+        return {name: self._standings.get(name) for name in first} if moment < self._known_until else {}
 
-    def _next(self, moment: float) -> Job | None:
-        """The next in line; once nobody in it can go on, somebody of the supply."""
-        job = self._places.next(moment)
-        while job is None and self._supply is not None and self._may_take(self._supply, moment):
-            self._take_at = moment + ASIDE_S
-            for one in self._supply.take(GROUP):
-                self._places.wait(one)
-            job = self._places.next(moment)
-        return job
-
-    def _may_take(self, supply: Supply, moment: float) -> bool:
-        """Whether this process is the one to take more: others may be free, where some are waiting here."""
-        few = len(self._places) < GROUP or moment >= self._take_at
-        return bool(supply.left) and self._places.room > 0 and few
-
-    def _render(self, group: Sequence[Job], room_bytes: float) -> None:
+    def _render(self, group: Sequence[Job], room_bytes: float, known: Known) -> None:
         """One group's step, in a rendering thread."""
         waiting, error = {job.name for job in group}, None
 
@@ -213,17 +185,19 @@ class Turns:
             self._news.put(partial(self._prepared, answers))
 
         try:
-            self._means.pipeline.prepare(group, self._now, tell, self._lane_id, room_bytes)
+            self._means.pipeline.prepare(group, self._now, tell, self._lane_id, room_bytes, known)
             _require_none(waiting)
         except BaseException as failure:  # noqa: BLE001 - raised where the run is
             error = failure
         self._news.put(partial(self._rendered, error))
 
-    def _leave_out(self, job: Job) -> None:
+    def _is_left_out(self, job: Job) -> bool:
         """Not even try an export that, as far as one can tell, only adds to what hangs.
 
         One that has not begun is tried: it begins by that, and has its records from then on.
         """
+        if self._hung < MOST_HUNG or not self._places.in_trouble(job) or job.name not in self._standings:
+            return False
         self._places.leave(job)
         error = ExportError(
             f"left to the next run: {self._hung} uploads hung in this one",
@@ -234,6 +208,7 @@ class Turns:
         elif job.name not in self._report.failing:  # what the ledger says of it already is more to the point
             self._report.failing[job.name] = Trouble.of(error)
             self._means.observer.failed(job, error)
+        return True
 
     def _wait_for_later(self) -> bool:
         """Sleep until the next retry; False when there is none, or no time for it."""
@@ -260,7 +235,7 @@ class Turns:
             moments.append(help_at)
         if self._can_start:
             # Also what is over by now: it was not when `_start` last looked.
-            ats = (self._full_until, self._alone_until, self._take_at)
+            ats = (self._alone_until, *self._grouping.moments())
             moments += [at for at in ats if at > self._looked_at]
         if self._can_start and (slow_at := self._places.slow_at()) is not None:
             moments.append(slow_at)
@@ -329,7 +304,7 @@ class Turns:
             self._tries.pop(job.name, None)
             self._report.failing.pop(job.name, None)
             self._places.succeeded(job)
-            self._note_size(job, answer)
+            self._grouping.note_size(job, answer.content.content_bytes)
             self._report.add(job.name, answer, list_object=self._means.settings.list_objects)
             self._means.observer.delivered(job, answer)
             self._go_on(job, answer)
@@ -345,12 +320,6 @@ class Turns:
             self._means.observer.finished(job)
         else:
             self._places.wait(job)
-
-    def _note_size(self, job: Job, answer: Delivered) -> None:
-        if answer.content.content_bytes > LARGE_BYTES:
-            self._large.add(job.name)
-        else:
-            self._large.discard(job.name)
 
     def _held(self, job: Job, held: Held, took_s: float) -> None:
         """Try again soon, or leave it to the next run; ``took_s`` counts from the last batch that was in."""

@@ -166,9 +166,14 @@ RULES: Final = (
         "the second half of the protocol: what was planned needs no source",
     ),
     Rule(
+        "beginning",
+        ("steps", "delivering", "schedule", "ledger.rules", "interfaces", *VALUES),
+        "where exports stand does not depend on what comes next for them",
+    ),
+    Rule(
         "pipeline",
         (
-            *("steps", "reading", "delivering", "packages", "workspace", "ledger.rules"),
+            *("steps", "beginning", "reading", "delivering", "packages", "workspace", "ledger.rules"),
             *("schedule", "keys", "interfaces", *VALUES),
         ),
         "the protocol is one, whatever drivers are plugged in: it sees seams alone",

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from exporter import places, turns
+from exporter import grouping, places, turns
 from exporter.errors import (
     Conflict,
     LedgerError,
@@ -37,8 +37,9 @@ from exporter.workspace import Folder, Memory
 from tests.kit.observers import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from exporter.ledger.rules import Standing
     from exporter.pipeline import Pipeline
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -82,10 +83,18 @@ class Script:
     steps: dict[str, list[object]]
     uploads: dict[str, Callable[[Ready], object]] = field(default_factory=dict)
     prepared: list[str] = field(default_factory=list)
+    known: list[Mapping[str, Standing | None]] = field(default_factory=list)
 
     def prepare(
-        self, jobs: Sequence[Job], now: datetime, tell: Callable[[object], None], lane: str, room_bytes: float
+        self,
+        jobs: Sequence[Job],
+        now: datetime,
+        tell: Callable[[object], None],
+        lane: str,
+        room_bytes: float,
+        known: Mapping[str, Standing | None],
     ) -> None:
+        self.known.append(known)
         for one in jobs:
             step = Unreached() if room_bytes <= 0 else self.step(one, now, lane)
             tell([(one, step)])
@@ -128,10 +137,10 @@ class Bench:
     def __post_init__(self) -> None:
         self.ledger = ledger_of(self.jobs)
 
-    def run(self) -> Report:
+    def run(self, begin: Callable[[], None] = lambda: None) -> Report:
         pipeline = cast("Pipeline", self.script)
         runner = Runner(pipeline, self.ledger, self.observer, lambda: NOW, self.settings, self.stop)
-        return runner.run(self.jobs, NOW)
+        return runner.run(self.jobs, NOW, begin=begin)
 
 
 @pytest.fixture(autouse=True)
@@ -298,7 +307,7 @@ def test_a_group_that_waited_to_grow_goes_on_although_nothing_ends(monkeypatch: 
 
     def late(self: turns.Turns) -> float | None:
         if self._uploading == 1 and not self._rendering:
-            time.sleep(max(0.0, self._full_until - time.monotonic()))
+            time.sleep(max(0.0, self._grouping._full_until - time.monotonic()))
         return soonest(self)
 
     monkeypatch.setattr(turns.Turns, "_soonest", late)
@@ -326,6 +335,7 @@ class Line:
     """Exports that other processes may take as well."""
 
     jobs: list[Job]
+    paused: Callable[[], None] = lambda: None
 
     @property
     def left(self) -> int:
@@ -335,13 +345,48 @@ class Line:
         taken, self.jobs = self.jobs[:most], self.jobs[most:]
         return taken
 
+    def pause(self) -> None:
+        self.paused()
+
+
+def run_alone(bench: Bench, line: Line) -> Report:
+    """The turns of one of several processes, which has its exports from this line."""
+    report = Report()
+    means = Runner(
+        cast("Pipeline", bench.script), bench.ledger, bench.observer, lambda: NOW, bench.settings, bench.stop
+    )
+    turns.Turns(means, [], NOW, "live", report, bench.ledger.standings(), line).run()
+    return report
+
+
+def test_what_happened_is_passed_on_while_a_store_hangs() -> None:
+    """Other processes tell it to people, who are not to wait for an upload that takes long."""
+    finished, passed_on = [], threading.Event()
+
+    class Noting(Silent):
+        def finished(self, *_: object) -> None:
+            finished.append(1)
+
+    def pause() -> None:
+        if finished:
+            passed_on.set()
+
+    def hang(ready: Ready) -> object:
+        assert passed_on.wait(10)
+        return success(ready)
+
+    jobs = [job("hangs", "hangs"), job("well", "other")]
+    script = Script({one.name: ["object"] for one in jobs}, {"hangs": hang})
+    report = run_alone(Bench(jobs, script, observer=Noting()), Line(jobs, pause))
+    assert report.objects == 2
+
 
 def test_exports_whose_store_is_busy_are_left_to_other_processes_but_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever cannot go on for long makes room for those behind it in the supply."""
-    monkeypatch.setattr(turns, "ASIDE_S", 0.3)
-    hanging = [job(f"a-{number:03}", "hangs") for number in range(3 * turns.GROUP)]
+    monkeypatch.setattr(grouping, "ASIDE_S", 0.3)
+    hanging = [job(f"a-{number:03}", "hangs") for number in range(3 * grouping.GROUP)]
     line, done, seen = Line([*hanging, job("well", "other")]), threading.Event(), []
 
     def hang(ready: Ready) -> object:
@@ -358,13 +403,9 @@ def test_exports_whose_store_is_busy_are_left_to_other_processes_but_hold_up_nob
     uploads: dict[str, Callable[[Ready], object]] = {one.name: hang for one in hanging}
     script = Script({one.name: ["object"] for one in line.jobs}, uploads | {"well": note})
     bench = Bench(line.jobs, script, Settings(workers=1, uploads=8))
-    report = Report()
-    means = Runner(
-        cast("Pipeline", script), bench.ledger, bench.observer, lambda: NOW, bench.settings, bench.stop
-    )
-    turns.Turns(means, [], NOW, "live", report, bench.ledger.standings(), line).run()
+    report = run_alone(bench, line)
     assert report.objects == len(hanging) + 1
-    assert min(seen[:2]) > turns.GROUP  # at first
+    assert min(seen[:2]) > grouping.GROUP  # at first
 
 
 def test_a_run_ends_although_everything_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -560,3 +601,29 @@ def test_archives_in_the_workspace_are_bounded() -> None:
     two_archives = 2 * CONTENT.archive_bytes
     report = Bench(jobs, script, Settings(workers=1, uploads=8, workspace_bytes=two_archives)).run()
     assert report.objects == 6
+
+
+def test_where_exports_stood_when_the_run_began_is_known_for_their_first_step_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second one begins where the first has brought them; after a while anybody may have moved them."""
+    for known_s, expected in ((60.0, [{"a": "a"}, {}]), (-1.0, [{}, {}])):
+        monkeypatch.setattr(turns, "KNOWN_S", known_s)
+        script = Script({"a": [Moved(BEGIN), Moved(BEGIN), None]})
+        Bench([job("a")], script).run()
+        found = [{name: one.export.name for name, one in known.items() if one} for known in script.known[:2]]
+        assert found == expected
+
+
+def test_a_run_is_on_record_before_anything_is_done_if_anything_is_due() -> None:
+    script = Script({"a": ["object"]})
+    bench = Bench([job("a")], script)
+    begun: list[list[str]] = []
+    bench.run(begin=lambda: begun.append(list(script.prepared)))
+    assert begun == [[]]
+    assert script.prepared
+    standing = bench.ledger.standing("a")
+    assert standing is not None
+    bench.ledger.advance(standing.export, "live", NOW, {})
+    bench.run(begin=lambda: begun.append([]))
+    assert begun == [[]]

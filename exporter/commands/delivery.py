@@ -157,7 +157,7 @@ def deliver_until(
             work = find(app, pipeline)
         except (SourceError, wiring.NoWorkspace) as error:
             stopped = Report(error=Trouble.of(error))
-            return Outcome(_recorded(app, lambda: stopped), problems)
+            return Outcome(_recorded(app, lambda _: stopped), problems)
         workers = options.workers or min(processors(), MOST_WORKERS)
         processes = 1 if options.dry_run else workers  # its ledger is in this process's memory
         insist = options.insist or work.lane_id != LIVE_LANE
@@ -166,18 +166,27 @@ def deliver_until(
             min(workers, RENDERERS), budget=budget, insist=insist, processes=processes, list_objects=listed
         )
         runner = Runner(pipeline, app.ledger, observer, wiring.clock, settings, stop)
-        report = _recorded(app, lambda: runner.run(work.jobs, work.now, work.lane_id))
+        report = _recorded(app, lambda begin: runner.run(work.jobs, work.now, work.lane_id, begin))
         if then is not None:
             then(app, report)
         return Outcome(report, problems, work.idle, requested=work.lane_id != LIVE_LANE)
 
 
-def _recorded(app: App, run: Callable[[], Report]) -> Report:
-    """Run, with a row in the ledger that says so, above all when it comes to nothing."""
+def _recorded(app: App, run: Callable[[Callable[[], None]], Report]) -> Report:
+    """Run, with a row in the ledger that says so, above all when it comes to nothing.
+
+    It is there before anything is done, so that a death shows; where nothing is due, it is written once.
+    """
     record = RunRecord(uuid4().hex, wiring.clock())
-    app.ledger.record_run(record)
+    has_begun = False
+
+    def begin() -> None:
+        nonlocal has_begun
+        app.ledger.record_run(record)
+        has_begun = True
+
     try:
-        report = run()
+        report = run(begin)
     except ExporterError as failure:
         report = Report(error=Trouble.of(failure))
     error = report.error
@@ -189,7 +198,7 @@ def _recorded(app: App, run: Callable[[], Report]) -> Report:
         error=error.message if error else "",
         hint=error.hint if error else "",
     )
-    app.ledger.record_run(ended)
+    app.ledger.record_run(ended, again=has_begun)
     return report
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 from itertools import chain
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -17,15 +17,17 @@ import sqlalchemy as sa
 from exporter.ledger import encoding, schema
 from exporter.ledger.mappings import find, keep
 from exporter.ledger.sql import waiting_of
-from exporter.model import Attempt, Plan
+from exporter.model import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from exporter.model import BadRecord, Export, Lane, Rendering, SealedWindow
+    from exporter.model import BadRecord, Export, Lane, Plan, Rendering, SealedWindow
 
     _Reader: TypeAlias = Callable[[Any, sa.Dialect], Any]
+
+V = TypeVar("V")
 
 UPDATES_FROM: Final = (3, 33)
 """The first SQLite that updates many rows from others."""
@@ -37,7 +39,6 @@ _SETTLED: Final = ("state", "delivered_at", "hashes", "reached", "sent", "refuse
 """What changes of a plan while it is delivered."""
 
 _STATE: Final = tuple(one.name for one in fields(Attempt) if one.name != "content")
-_FIXED: Final = attrgetter(*(one.name for one in fields(Plan) if one.name not in _SETTLED))
 
 _CONTAINERS: Final = (dict, list, tuple)
 """What may be equal, and not the same JSON: `1`, `1.0` and `true` are equal in Python."""
@@ -59,16 +60,17 @@ def _keys(connection: sa.Connection, keys: Iterable[str]) -> dict[str, object]:
 
 
 class _Query:
-    """All rows of a table that belong to some keys."""
+    """All rows of a table that belong to some keys; whole, or these columns of them."""
 
-    def __init__(self, table: sa.Table, key: str, rest: str = "") -> None:
-        self._names = table.c.keys()
+    def __init__(self, table: sa.Table, key: str, rest: str = "", names: Sequence[str] = ()) -> None:
+        self._names = names or table.c.keys()
+        types = [table.c[name].type for name in self._names]
         self._readers = {
-            number: column.type.process_result_value
-            for number, column in enumerate(table.c)
-            if isinstance(column.type, sa.types.TypeDecorator)
+            number: kind.process_result_value
+            for number, kind in enumerate(types)
+            if isinstance(kind, sa.types.TypeDecorator)
         }
-        self._flags = [n for n, column in enumerate(table.c) if isinstance(column.type, sa.Boolean)]
+        self._flags = [number for number, kind in enumerate(types) if isinstance(kind, sa.Boolean)]
         text = f"SELECT {', '.join(_quoted(self._names))} FROM {table} WHERE {{}} {rest}"  # noqa: S608 - names of our own schema
         # With its columns, though without their types: otherwise SQLAlchemy looks at them anew each time.
         columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in self._names]
@@ -106,6 +108,9 @@ def _by_database(query: sa.Select[Any], key: str) -> dict[str, sa.Select[Any]]:
 _EXPORTS: Final = _Query(schema.exports, "name")
 _LANES: Final = _Query(schema.lanes, "export")
 _OPEN_PLANS: Final = _Query(schema.plans, "export", "AND state = 'open'")
+_PROGRESS: Final = _Query(
+    schema.plans, "export", "AND state = 'open'", ("id", "export", "reached", "sent", "refused")
+)
 # Plus nothing, or SQLite may walk the primary key through all attempts, to have them in this order.
 _ATTEMPTS: Final = _Query(schema.attempts, "plan", "ORDER BY number + 0")
 _EARLIEST: Final = _by_database(
@@ -152,6 +157,10 @@ class Bulk:
         mappings = find(self._connection, encoding.mapping_ids(rows))
         return [encoding.plan_of(row, mappings) for row in rows]
 
+    def progress(self, names: Collection[str]) -> dict[str, encoding.Row]:
+        """Of the open plans of these exports, by id, what changes while they are open, and whose they are."""
+        return {row["id"]: row for row in _PROGRESS.rows(self._connection, names)}
+
     def attempts(self, plan_ids: Collection[str]) -> Iterator[Attempt]:
         """The attempts at these plans, of each in the order in which they were recorded."""
         yield from map(encoding.attempt_of, _ATTEMPTS.rows(self._connection, plan_ids))
@@ -180,8 +189,7 @@ class Bulk:
 
     def update_exports(self, exports: Collection[tuple[Export, Export]]) -> None:
         """These as they were read, and as they are now."""
-        rows = [(encoding.export_row(before), encoding.export_row(now)) for before, now in exports]
-        self._change(schema.exports, rows, "name")
+        self._change(schema.exports, exports, encoding.export_row, "name")
 
     def insert_lanes(self, lanes: Collection[Lane]) -> None:
         """New lanes."""
@@ -189,8 +197,7 @@ class Bulk:
 
     def update_lanes(self, lanes: Collection[tuple[Lane, Lane]]) -> None:
         """These as they were read, and as they are now."""
-        rows = [(encoding.lane_row(before), encoding.lane_row(now)) for before, now in lanes]
-        self._change(schema.lanes, rows, "export", "id")
+        self._change(schema.lanes, lanes, encoding.lane_row, "export", "id")
 
     def insert_plans(self, plans: Collection[Plan]) -> None:
         """New plans, and with them their mappings, each once."""
@@ -201,8 +208,7 @@ class Bulk:
     def update_plans(self, plans: Collection[tuple[Plan, Plan]]) -> None:
         """These as they were read, and as they are now."""
         settled = [one for one in plans if _is_settled(*one)]
-        rows = [(_settled_row(before), _settled_row(now)) for before, now in settled]
-        self._change(schema.plans, rows, "id")
+        self._change(schema.plans, settled, _settled_row, "id")
         others = [now for before, now in plans if not _is_settled(before, now)]
         ids = self._kept(plan.rendering for plan in others)
         whole = [encoding.plan_row(plan, ids[id(plan.rendering.mapping)]) for plan in others]
@@ -214,10 +220,8 @@ class Bulk:
 
     def update_attempts(self, attempts: Collection[tuple[Attempt | None, Attempt]]) -> None:
         """These as they were read, as far as they were, and as they are now."""
-        same = [one for one in attempts if one[0] is not None and one[0].content == one[1].content]
-        self._change(
-            schema.attempts, [(_state_of(before), _state_of(now)) for before, now in same if before], "id"
-        )
+        same = [(before, now) for before, now in attempts if before and before.content == now.content]
+        self._change(schema.attempts, same, _state_of, "id")
         others = [now for before, now in attempts if before is None or before.content != now.content]
         self._update(schema.attempts, [encoding.attempt_row(now) for now in others], "id")
 
@@ -233,29 +237,42 @@ class Bulk:
 
     def _insert(self, table: sa.Table, rows: list[encoding.Row]) -> None:
         if rows:
-            names = ", ".join(_quoted(rows[0]))
+            columns = list(rows[0])
+            names = ", ".join(_quoted(columns))
             values = f"SELECT {names} FROM {_sent(table)}" if self._as_json else "VALUES {rows}"  # noqa: S608 - as above
-            self._execute(f"INSERT INTO {table} ({names}) {values}", table, rows)
+            statement = f"INSERT INTO {table} ({names}) {values}"
+            self._execute(statement, table, columns, (row.values() for row in rows))
 
     def _change(
-        self, table: sa.Table, rows: Collection[tuple[encoding.Row, encoding.Row]], *keys: str
+        self,
+        table: sa.Table,
+        values: Collection[tuple[V, V]],
+        row_of: Callable[[V], encoding.Row],
+        *keys: str,
     ) -> None:
-        """What differs between rows as they were and as they are; other columns cost their index, too."""
-        names = {name for before, now in rows for name in _differing(before, now)}
-        if names:
-            names.update(keys)
-            changes = [{name: value for name, value in now.items() if name in names} for _, now in rows]
-            self._update(table, changes, *keys)
+        """What differs between values as they were and as they are; other columns cost their index, too."""
+        differing = {name for before, now in values for name in _differing(before, now)}
+        if differing:
+            rows = [row_of(now) for _, now in values]
+            columns = {column for name in differing for column in encoding.COLUMNS.get(name, (name,))}
+            names = [name for name in rows[0] if name in columns and name not in keys]
+            self._update(table, rows, *keys, names=names)
 
-    def _update(self, table: sa.Table, rows: list[encoding.Row], *keys: str) -> None:
-        if rows:
-            names = [*(name for name in rows[0] if name not in keys), *keys]  # as the statement has them
-            rows = [{name: row[name] for name in names} for row in rows]
-            new, source = self._new(table, names)
-            pairs = [f"{name} = {value}" for name, value in zip(_quoted(names), new, strict=True)]
+    def _update(
+        self, table: sa.Table, rows: list[encoding.Row], *keys: str, names: Sequence[str] | None = None
+    ) -> None:
+        """These columns of the rows with these keys; all, if nothing is said."""
+        if not rows:
+            return
+        changing = [name for name in rows[0] if name not in keys] if names is None else names
+        if changing:
+            columns = [*changing, *keys]  # as the statement has them
+            new, source = self._new(table, columns)
+            pairs = [f"{name} = {value}" for name, value in zip(_quoted(columns), new, strict=True)]
             values = ", ".join(pairs[: -len(keys)])
             where = " AND ".join(f"old.{pair}" for pair in pairs[-len(keys) :])
-            self._execute(f"UPDATE {table} AS old SET {values}{source} WHERE {where}", table, rows)  # noqa: S608 - as above
+            statement = f"UPDATE {table} AS old SET {values}{source} WHERE {where}"  # noqa: S608 - as above
+            self._execute(statement, table, columns, map(itemgetter(*columns), rows))
 
     def _new(self, table: sa.Table, names: Sequence[str]) -> tuple[list[str], str]:
         """What an update calls these values, and where it has them from."""
@@ -265,20 +282,21 @@ class Bulk:
             return [f"new.column{number + 1}" for number in range(len(names))], " FROM (VALUES {rows}) AS new"
         return ["?"] * len(names), ""
 
-    def _execute(self, statement: str, table: sa.Table, rows: list[encoding.Row]) -> None:
-        """A statement for these rows, which all have the same columns, in the same order."""
-        columns = zip(*(row.values() for row in rows), strict=True)
+    def _execute(
+        self, statement: str, table: sa.Table, names: Sequence[str], rows: Iterable[Iterable[Any]]
+    ) -> None:
+        """A statement for these rows, which all have these columns, in this order."""
+        columns = zip(*rows, strict=True)
         written = [
-            self._written(table.c[name].type, column) for name, column in zip(rows[0], columns, strict=True)
+            self._written(table.c[name].type, column) for name, column in zip(names, columns, strict=True)
         ]
         values: Sequence[tuple[Any, ...]] = list(zip(*written, strict=True))
-        marks = f"({', '.join('?' * len(rows[0]))})"
+        marks = f"({', '.join('?' * len(names))})"
         if self._as_json:
-            names = list(rows[0])
             named = [dict(zip(names, one, strict=True)) for one in values]
             self._connection.exec_driver_sql(statement, (orjson.dumps(named).decode(),))
         elif self._at_once:
-            most = MOST_VALUES // len(rows[0])
+            most = MOST_VALUES // len(names)
             for some in (values[start : start + most] for start in range(0, len(values), most)):
                 text = statement.format(rows=", ".join([marks] * len(some)))
                 self._connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
@@ -312,12 +330,14 @@ def _sent(table: sa.Table) -> str:
     return f"json_populate_recordset(NULL::{table}, %s::json)"
 
 
-def _differing(before: encoding.Row, now: encoding.Row) -> Iterator[str]:
-    """The columns of which the database would not have the same text."""
-    for name, value in now.items():
-        old = before[name]
-        if value is not old and (value != old or isinstance(value, _CONTAINERS)):
-            yield name
+def _differing(before: object, now: object) -> list[str]:
+    """The fields of which the database would not have the same text."""
+    names, values_of = encoding.reader_of(now)
+    return [
+        name
+        for name, old, value in zip(names, values_of(before), values_of(now), strict=True)
+        if value is not old and (value != old or isinstance(value, _CONTAINERS))
+    ]
 
 
 def _state_of(attempt: Attempt) -> encoding.Row:
@@ -332,4 +352,4 @@ def _settled_row(plan: Plan) -> encoding.Row:
 
 def _is_settled(before: Plan, now: Plan) -> bool:
     """Whether nothing else of a plan has changed than how far its delivery is."""
-    return _FIXED(before) == _FIXED(now)
+    return all(name in _SETTLED for name in _differing(before, now))

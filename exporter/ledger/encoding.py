@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -54,8 +55,15 @@ def _reader(
     return names, attrgetter(*names)
 
 
+def reader_of(
+    value: object, *, without: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    """The names of a value's fields, and what reads all of them at once."""
+    return _reader(type(value), without)  # type: ignore[arg-type] # mypy takes a class for unhashable
+
+
 def _plain(value: object, *, without: tuple[str, ...] = ()) -> Row:
-    names, values_of = _reader(type(value), without)  # type: ignore[arg-type] # mypy takes a class for unhashable
+    names, values_of = reader_of(value, without=without)
     return dict(zip(names, values_of(value), strict=True))
 
 
@@ -72,6 +80,13 @@ def _key(value: list[Any] | None) -> Key | None:
 def _stamp(row: Row) -> Stamp | None:
     time, number = row.pop("stamp_time"), row.pop("stamp_number")
     return None if time is None else Stamp(time, number)
+
+
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "stamp": ("stamp_time", "stamp_number"),
+    "failure": ("failure", "failure_hint", "failed_at"),
+}
+"""Where an export's fields are that are not in a column of their name."""
 
 
 def export_row(export: Export) -> Row:
@@ -156,6 +171,15 @@ def plan_of(row: Found, mappings: Mapping[str, Json]) -> Plan:
     fields["content"] = Content(**fields["content"])
     fields["rendering"] = _rendering_of(fields["rendering"], mappings)
     return Plan(range=range_, stamp=stamp, **fields)
+
+
+def plan_at(plan: Plan, row: Found) -> Plan:
+    """An open plan as far as this row of `plans` has it."""
+    fields = _fields(row)
+    reached, sent, refused = _key(fields["reached"]), fields["sent"], fields["refused"]
+    if (reached, sent, refused) == (plan.reached, plan.sent, plan.refused):
+        return plan
+    return replace(plan, reached=reached, sent=sent, refused=refused)
 
 
 def _rendering_of(value: Mapping[str, Any], mappings: Mapping[str, Json]) -> Rendering:

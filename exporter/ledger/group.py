@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from exporter.ledger import encoding
 from exporter.ledger.bulk import Bulk
 from exporter.ledger.sql import SqlRows
 from exporter.model import BadKind, PlanState
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+    from exporter.ledger.encoding import Row
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
 
 K = TypeVar("K")
@@ -34,7 +36,9 @@ class _Known:
 
     exports: dict[str, Export] | None = None
     lanes: dict[str, dict[str, Lane]] | None = None
-    plans: dict[str, Plan] | None = None
+    plans: dict[str, Plan] = field(default_factory=dict)
+    has_open_plans: bool = False  # all of them, and those in `plans` are not just some
+    progress: dict[str, Row] | None = None  # of open plans, as read
     open: dict[str, str | None] = field(default_factory=dict)
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     names_from: list[datetime | None] = field(default_factory=list)
@@ -243,14 +247,36 @@ class SqlGroup:
 
     @property
     def _plans(self) -> dict[str, Plan]:
-        if self._known.plans is None:
-            plans = self._bulk.open_plans(self._names)
-            self._known.open.update({plan.export: plan.id for plan in plans})
-            self._known.plans = {plan.id: plan for plan in plans}
-        return self._known.plans
+        known = self._known
+        if not known.has_open_plans:
+            for plan in self._bulk.open_plans(self._names):
+                # What is known of one by now is newer than what the database has been told.
+                known.plans.setdefault(plan.id, plan)
+                known.open.setdefault(plan.export, plan.id)
+            known.has_open_plans = True
+        return known.plans
 
     def plan(self, plan_id: str) -> Plan | None:  # noqa: D102
         return self._plans.get(plan_id) or self._rows.plan(plan_id)
+
+    def still_open(self, plan: Plan) -> Plan | None:  # noqa: D102
+        if plan.export not in self._names:
+            return self._rows.still_open(plan)
+        if (stored := self._known.plans.get(plan.id)) is None and not self._known.has_open_plans:
+            stored = self._at_present(plan)
+        is_open = stored and stored.state is PlanState.OPEN and stored.export == plan.export
+        return stored if is_open else None
+
+    def _at_present(self, plan: Plan) -> Plan | None:
+        """A plan that is open in the database: to read little of it is enough, as the rest never changes."""
+        if self._known.progress is None:
+            self._known.progress = self._bulk.progress(self._names)
+        row = self._known.progress.get(plan.id)
+        if row is None or row["export"] != plan.export:
+            return None
+        self._known.open[plan.export] = plan.id
+        stored = self._known.plans[plan.id] = encoding.plan_at(plan, row)
+        return stored
 
     def open_plans(self, export: str) -> list[Plan]:  # noqa: D102
         if export not in self._names:
@@ -270,12 +296,12 @@ class SqlGroup:
         self._put(self._changes.new_plans, plan.id, plan)
 
     def update_plan(self, plan: Plan) -> None:  # noqa: D102
-        before = self._plans[plan.id]
+        before = self._known.plans.get(plan.id) or self._plans[plan.id]
         is_new = plan.id in self._changes.new_plans
         if not is_new and plan.id not in self._changes.plans:
             self._put(self._changes.plans_before, plan.id, before)
         self._put(self._changes.new_plans if is_new else self._changes.plans, plan.id, plan)
-        self._put(self._plans, plan.id, plan)
+        self._put(self._known.plans, plan.id, plan)
         if plan.state is not PlanState.OPEN:
             self._put(self._known.open, plan.export, None)
 
@@ -284,7 +310,7 @@ class SqlGroup:
     def attempts(self, plan_id: str) -> list[Attempt]:  # noqa: D102
         known, changed = self._known.attempts, self._changes.attempts
         if plan_id not in known:
-            missing = {plan_id, *self._plans} - known.keys()
+            missing = {plan_id, *(self._known.progress or self._plans)} - known.keys()
             known.update({one: [] for one in missing})
             for attempt in self._bulk.attempts(missing):
                 known[attempt.plan].append(attempt)
@@ -328,7 +354,8 @@ class SqlGroup:
             return
         self._put(self._changes.bad_records, len(self._changes.bad_records), (plan_id, records))
         refused = sum(one.kind is BadKind.REFUSED and one.resent_at is None for one in records)
-        export, waiting = self._plans[plan_id].export, self._changes.waiting
+        plan = self._known.plans.get(plan_id) or self._plans[plan_id]
+        export, waiting = plan.export, self._changes.waiting
         self._put(waiting, export, waiting.get(export, 0) + refused)
 
     def waiting(self, export: str) -> Mapping[str, int]:  # noqa: D102

@@ -64,10 +64,10 @@ def note_window(rows: ExportRows, window: SealedWindow) -> None:
         rows.delete_windows(window.export, before=oldest.committed_at)
 
 
-def note_run(rows: Rows, run: RunRecord) -> None:
-    """Keep that a run started, and forget those that are too old; the second time, how it ended."""
-    if run.finished_at is None:
+def note_run(rows: Rows, run: RunRecord, *, again: bool) -> None:
+    """Keep a run, and forget those that are too old; ``again``: it is kept, and more is known of it now."""
+    if again:
+        rows.update_run(run)
+    else:
         rows.insert_run(run)
         rows.delete_runs(before=run.started_at - RUNS_KEPT)
-    else:
-        rows.update_run(run)

@@ -134,6 +134,11 @@ class MemoryRows:
     def plan(self, plan_id: str) -> Plan | None:  # noqa: D102
         return self._plans.get(plan_id)
 
+    def still_open(self, plan: Plan) -> Plan | None:  # noqa: D102
+        stored = self.plan(plan.id)
+        is_open = stored and stored.state is PlanState.OPEN and stored.export == plan.export
+        return stored if is_open else None
+
     def open_plans(self, export: str | None = None) -> list[Plan]:  # noqa: D102
         if export is None:
             return list(self._open.values())

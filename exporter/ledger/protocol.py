@@ -165,7 +165,7 @@ class Rules(ABC):
         """Step 6, when the attempt did not deliver: keep what is known of it, and when to try again."""
         with self.writing(plan.export) as rows:
             rows.update_attempt(replace(attempt, outcome=outcome, error=failure.message))
-            export = self._export(rows, plan.export) if self._open(rows, plan) else None
+            export = self._export(rows, plan.export) if rows.still_open(plan) else None
             if export is not None and not export.stopped:
                 rows.update_export(
                     replace(export, tries=export.tries + 1, blocked_until=retry_at, failure=failure)
@@ -280,12 +280,7 @@ class Rules(ABC):
             raise Conflict(f"export '{before.name}' was paused")
         return export, lane
 
-    def _open(self, rows: ExportRows, plan: Plan) -> Plan | None:
-        stored = rows.plan(plan.id)
-        is_open = stored and stored.state is PlanState.OPEN and stored.export == plan.export
-        return stored if is_open else None
-
     def _still_open(self, rows: ExportRows, plan: Plan) -> Plan:
-        if (stored := self._open(rows, plan)) is None:
+        if (stored := rows.still_open(plan)) is None:
             raise Conflict(f"plan {plan.sequence} of export '{plan.export}' is no longer open")
         return stored

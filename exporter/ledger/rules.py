@@ -108,10 +108,10 @@ class Ledger(Rules):
                 for row in rows.exports()
             }
 
-    def record_run(self, run: RunRecord) -> None:
-        """Keep that a run started or, the second time, how it ended."""
+    def record_run(self, run: RunRecord, *, again: bool = False) -> None:
+        """Keep that a run started or, ``again``, how it ended; once is enough for one that is over."""
         with self.writing() as rows:
-            note_run(rows, run)
+            note_run(rows, run, again=again)
 
     def last_run(self) -> RunRecord | None:
         """The newest run."""

@@ -15,6 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from exporter.errors import LedgerError
 from exporter.ledger import encoding, schema
 from exporter.ledger.mappings import find, keep
+from exporter.model import PlanState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +105,11 @@ class SqlRows:
 
     def plan(self, plan_id: str) -> Plan | None:  # noqa: D102
         return next(iter(self._plans(sa.select(schema.plans).where(schema.plans.c.id == plan_id))), None)
+
+    def still_open(self, plan: Plan) -> Plan | None:  # noqa: D102
+        stored = self.plan(plan.id)
+        is_open = stored and stored.state is PlanState.OPEN and stored.export == plan.export
+        return stored if is_open else None
 
     def open_plans(self, export: str | None = None) -> list[Plan]:  # noqa: D102
         # A literal, because a bound value would keep SQLite from using the partial index.

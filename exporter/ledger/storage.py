@@ -57,6 +57,11 @@ class ExportRows(Protocol):
     def update_lane(self, lane: Lane) -> None: ...  # noqa: D102
 
     def plan(self, plan_id: str) -> Plan | None: ...  # noqa: D102
+
+    def still_open(self, plan: Plan) -> Plan | None:
+        """This plan as it is now, if it is open, and its export's; of an open one only progress changes."""
+        ...
+
     def open_plans(self, export: str) -> list[Plan]: ...  # noqa: D102
     def plan_by_sequence(self, export: str, sequence: int) -> Plan | None: ...  # noqa: D102
     def insert_plan(self, plan: Plan) -> None: ...  # noqa: D102

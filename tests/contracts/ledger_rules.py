@@ -598,8 +598,15 @@ def remembers_the_newest_run(subject: Subject) -> None:
     subject.ledger.record_run(older)
     assert subject.ledger.last_run() == newer
     ended = replace(newer, finished_at=at(3), delivered=4, failing=1, error="it's over", hint="rest")
-    subject.ledger.record_run(ended)
+    subject.ledger.record_run(ended, again=True)
     assert subject.ledger.last_run() == ended
+
+
+def remembers_a_run_that_is_over_at_once(subject: Subject) -> None:
+    """Where nothing was due, a run is on record with its end alone."""
+    over = RunRecord("1", at(1), finished_at=at(2))
+    subject.ledger.record_run(over)
+    assert subject.ledger.last_run() == over
 
 
 def forgets_windows_after_a_while(subject: Subject) -> None:

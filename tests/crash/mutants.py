@@ -75,7 +75,7 @@ def plans_forgotten() -> None:
                 rows.update_lane(replace(standing.live, open_end=None, open_seal=None))
         return begin(self, jobs)
 
-    Pipeline._begun = begin_anew  # type: ignore[method-assign]
+    Pipeline._begun = begin_anew  # type: ignore[assignment,method-assign]
 
 
 def sealed_again() -> None:
