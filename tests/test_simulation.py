@@ -45,6 +45,7 @@ REACHED = (
     "a batch that came twice",
     "a batch that another process had sent",
     "a delivery that had to end",
+    "a step from what is true no longer",
     "a restored ledger",
     "an accepted source",
     "a process dies",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from exporter.delivering import Sent
+    from exporter.ledger.rules import Standing
     from exporter.steps import Prepared
     from exporter.workspace import Workspace
 
@@ -84,6 +85,8 @@ EVENTS: Final = "-events"
 """What the names of exports of events end in."""
 BATCH_BYTES: Final = (1, 60, 150, 1000)
 MANY: Final = 300
+LOOKED_AT: Final = 0.3
+"""How often exports are looked at before their first step: a run that has gone on for a while does that."""
 SETTLED: Final = 0.5
 """How often a delivery is settled before the next one of its group is sent."""
 
@@ -252,9 +255,10 @@ class World:
         try:
             ledger, pipeline = self._pipeline()
             now = pipeline.now()
+            known = {job.name: ledger.standing(job.name) for job in jobs}
             lanes: dict[str, list[Job]] = {}
             for job in jobs:
-                for lane in self._lanes(ledger, job):
+                for lane in _lanes(known[job.name]):
                     lanes.setdefault(lane, []).append(job)
         except ExporterError as error:
             self._expect(error)
@@ -264,24 +268,35 @@ class World:
             for _ in range(self.rng.randint(1, 4)):
                 cut = self.rng.randint(0, len(going))
                 going = [
-                    *self._take_turns(pipeline, going[:cut], now, lane),
-                    *self._take_turns(pipeline, going[cut:], now, lane),
+                    *self._take_turns(pipeline, going[:cut], now, lane, known),
+                    *self._take_turns(pipeline, going[cut:], now, lane, known),
                 ]
 
-    def _lanes(self, ledger: Ledger, job: Job) -> list[str]:
-        standing = ledger.standing(job.name)
-        if standing is None:
-            return [LIVE_LANE]
-        return [lane.id for lane in standing.lanes if not lane.done]
+    def _take_turns(
+        self,
+        pipeline: Pipeline,
+        jobs: list[Job],
+        now: datetime,
+        lane: str,
+        known: dict[str, Standing | None],
+    ) -> list[Job]:
+        """Prepare and deliver a group once, as the runner does; those that are neither done nor held.
 
-    def _take_turns(self, pipeline: Pipeline, jobs: list[Job], now: datetime, lane: str) -> list[Job]:
-        """Prepare and deliver a group once, as the runner does; those that are neither done nor held."""
+        What the run knew of them when it began serves for their first step, or not at all.
+        """
         if not jobs:
             return []
+        first = {job.name: known.pop(job.name) for job in jobs if job.name in known}
+        if self.rng.random() < LOOKED_AT:
+            first = {}
+        self.promises.reached["a step from what is true no longer"] += any(
+            self.storage._rows.export(name) != (standing and standing.export)
+            for name, standing in first.items()
+        )
         told: list[tuple[Job, Prepared]] = []
         room = self.rng.choice((inf, inf, 0)) if len(jobs) > 1 else inf
         try:
-            pipeline.prepare(jobs, now, told.extend, lane, room)
+            pipeline.prepare(jobs, now, told.extend, lane, room, first)
             if sorted(job.name for job, _ in told) != sorted(job.name for job in jobs):
                 raise Violation(f"of {jobs} were answered: {told}")
             self.promises.reached["a group of several"] += len(jobs) > 1
@@ -360,12 +375,18 @@ class World:
     def _drain(self) -> None:
         ledger, pipeline = self._pipeline()
         for job in self.jobs.values():
-            for lane in self._lanes(ledger, job):
+            for lane in _lanes(ledger.standing(job.name)):
                 for _ in range(MANY):
-                    if not self._take_turns(pipeline, [job], self.now, lane):
+                    if not self._take_turns(pipeline, [job], self.now, lane, {}):
                         break
                 else:
                     raise Violation(f"{job.name}/{lane} does not come to an end")
+
+
+def _lanes(standing: Standing | None) -> list[str]:
+    if standing is None:
+        return [LIVE_LANE]
+    return [lane.id for lane in standing.lanes if not lane.done]
 
 
 def _unwatched(_size_bytes: int) -> None:
