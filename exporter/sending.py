@@ -40,7 +40,7 @@ BUSY_PATIENCE_S: Final = 0.25
 CROWD: Final = 4
 """So many threads take twice as long to show that they get on: they wait for processors and each other."""
 
-BEGUN_S: Final = 0.1
+BEGUN_S: Final = 0.025
 """So soon all that waits is to be begun, by as many threads as that takes if uploads go on as they did.
 
 More threads make none of it faster that this process itself computes.
