@@ -173,7 +173,7 @@ def test_an_accepted_source_goes_on_from_before_it_changed(vendor: Vendor) -> No
     vendor.execute("DELETE FROM audit_log WHERE id > 2")
     vendor.execute("UPDATE sqlite_sequence SET seq = 2")
     vendor.insert("acme", TODAY - timedelta(hours=1))
-    vendor.settings["defaults"]["every"] = "1h"
+    vendor.settings["defaults"]["every"] = "1s"  # so that something is due, whatever the hour
     refused = vendor("run")
     assert refused.status == 20
     assert "accept-source" in refused.events("failed")[0]["hint"]
