@@ -87,7 +87,7 @@ class _Blocks:
 
 
 class Readings:
-    """Renders steps, each into a folder of the workspace; safe to use from several threads at once."""
+    """Renders steps, each in a folder of the workspace or in memory; safe to use from several threads."""
 
     def __init__(self, source: Source, workspace: Workspace, compile_format: FormatCompiler) -> None:
         self._source = source

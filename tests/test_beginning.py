@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.errors import NameTaken
 from exporter.pipeline import Ready
 from exporter.steps import Delivered
-from tests.test_groups import HOUR, Stand, Watched, kinds
+from tests.test_groups import HOUR, Stand, Watched, kinds, transactions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from exporter.beginning import Known
@@ -28,16 +28,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 
 @pytest.fixture
 def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many exports each transaction of several has had."""
-    counted: list[int] = []
-    together = stand.storage.together
-
-    def count(names: Sequence[str]) -> Any:  # noqa: ANN401 - as it is
-        counted.append(len(names))
-        return together(names)
-
-    monkeypatch.setattr(stand.storage, "together", count)
-    return counted
+    return transactions_of(stand, monkeypatch)
 
 
 def known(stand: Stand) -> Known:

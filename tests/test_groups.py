@@ -198,6 +198,19 @@ def kinds(answers: dict[str, Any]) -> dict[str, type]:
     return {name: type(answer) for name, answer in sorted(answers.items())}
 
 
+def transactions_of(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many exports each transaction of several has from now on."""
+    counted: list[int] = []
+    together = stand.storage.together
+
+    def count(names: Sequence[str]) -> Any:  # noqa: ANN401 - as it is
+        counted.append(len(names))
+        return together(names)
+
+    monkeypatch.setattr(stand.storage, "together", count)
+    return counted
+
+
 # --- what a group shares -----------------------------------------------------------------------------
 
 
@@ -206,14 +219,7 @@ def test_a_group_is_read_once_and_planned_in_one_transaction(
 ) -> None:
     """However many exports there are: one transaction to look, one to begin, one to plan."""
     stand.insert(*stand.accounts)
-    transactions: list[int] = []
-    together = stand.storage.together
-
-    def counted(names: Sequence[str]) -> Any:  # noqa: ANN401 - as it is
-        transactions.append(len(names))
-        return together(names)
-
-    monkeypatch.setattr(stand.storage, "together", counted)
+    transactions = transactions_of(stand, monkeypatch)
     answers = stand.prepare()
     assert set(kinds(answers).values()) == {Ready}
     assert stand.source.read_together == [list(stand.accounts)]
