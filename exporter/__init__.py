@@ -28,6 +28,7 @@ Imports run one way, and ``tests/test_imports.py`` holds them to it::
     config -> the settings of every destination and format -> notation -> errors
     destinations -> network (which addresses may be talked to)
     sources, ledger -> libpq (how a PostgreSQL server is reached)
+    reading, destinations, ledger -> retries (stamina, without a word of its own)
     wiring -> sqlite_memory (how SQLite takes memory, in sources and ledger alike)
     schedule, keys, archive, batches, columns -> model (pure: no clock, no network, no configuration)
     columns, formats -> fragments (of JSON)

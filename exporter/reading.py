@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import stamina
-
 from exporter.errors import ExporterError, SourceBusy, SourceChanged, SourceError
 from exporter.interfaces import LineSource
 from exporter.model import Occasion
@@ -154,7 +152,9 @@ class _Pass:
 
     def _read_on(self) -> None:
         """One reading of those that are left; another one if the source is lost, as ranges read the same."""
-        for attempt in stamina.retry_context(on=SourceBusy, attempts=READINGS, wait_initial=FIRST_PAUSE_S):
+        from exporter.retries import retry_context  # which a run with nothing due does without
+
+        for attempt in retry_context(on=SourceBusy, attempts=READINGS, wait_initial=FIRST_PAUSE_S):
             with attempt:
                 if self._left:
                     self._read()

@@ -54,6 +54,7 @@ RULES: Final = (
     Rule("columns", (*PURE, "fragments"), "pure: every source makes blocks with it, so it knows none"),
     Rule("libpq", ("errors",), "source and ledger reach PostgreSQL alike, and know nothing of each other"),
     Rule("sqlite_memory", (), "source and ledger take SQLite's memory alike, and know nothing of each other"),
+    Rule("retries", (), "how often something is tried again is for whoever asks to say"),
     Rule("workspace", VALUES, "a folder, and nothing of what is built in it"),
     Rule("formats.settings", ("notation.*",), "settings are read before there is a format"),
     Rule(
@@ -87,7 +88,7 @@ RULES: Final = (
     Rule(
         "destinations*",
         (
-            *(*SEAM, "keys", "network.*", "notation.*", "{driver}*"),
+            *(*SEAM, "keys", "retries", "network.*", "notation.*", "{driver}*"),
             *("destinations.object_store", "destinations.uploads", "destinations.probe"),
             "destinations.events",
         ),
@@ -129,6 +130,7 @@ RULES: Final = (
         (
             *VALUES,
             "libpq",
+            "retries",
             "ledger.storage",
             "ledger.schema",
             "ledger.encoding",
@@ -157,7 +159,7 @@ RULES: Final = (
     ),
     Rule(
         "reading",
-        ("steps", "packages", "rendering", "workspace", "interfaces", *VALUES),
+        ("steps", "packages", "rendering", "workspace", "retries", "interfaces", *VALUES),
         "it renders what it is told to, and knows neither ledger nor store",
     ),
     Rule(

@@ -24,7 +24,7 @@ from exporter.ledger.storage import RunRecord
 from exporter.model import LIVE_LANE
 from exporter.outcome import Report, Trouble
 from exporter.report import run as report_run
-from exporter.report.console import complain, console
+from exporter.report.console import complain
 from exporter.report.console import say as say_line
 from exporter.runner import Runner
 from exporter.telemetry.logs import LogObserver, log
@@ -117,7 +117,7 @@ def say(options: Options, outcome: Outcome) -> int:
     elif said := report_run.nothing(report, problems, dry_run=options.dry_run, idle=outcome.idle):
         say_line(said)
     else:
-        report_run.show(console(), report, problems, dry_run=options.dry_run, requested=outcome.requested)
+        report_run.show(report, problems, dry_run=options.dry_run, requested=outcome.requested)
         if report.error is not None and options.watched:
             complain(report.error)
     return report_run.exit_status(report, problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from exporter.errors import ExporterError
     from exporter.outcome import Trouble
 
-WIDTH_OF_A_FILE = 140
+WIDTH_OF_A_FILE: Final = 140
+
+
+def is_file() -> bool:
+    """Whether standard output is no terminal: then what is written needs no rich, nor its time to load."""
+    return sys.stdout is None or not sys.stdout.isatty()
 
 
 def console() -> Console:
@@ -31,6 +36,8 @@ def shown(text: str) -> str:
 
 def printable(text: str) -> str:
     """Text from outside without control characters but line feeds, where nothing is taken for markup."""
+    if text.isprintable():
+        return text
     return "".join(
         one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text
     )
@@ -40,6 +47,14 @@ def say(line: str) -> None:
     """One line on standard output, as it is, without the console that takes longer to load than to say it."""
     if sys.stdout is not None:
         sys.stdout.write(f"{printable(line)}\n")
+
+
+def say_wrong(what: str, line: str) -> None:
+    """The same, of something that went wrong: what it is called is red where there are colours."""
+    if is_file():
+        say(f"{what}: {line}")
+    else:
+        console().print(f"[red]{what}[/]: {shown(line)}")
 
 
 def complain(error: ExporterError | Trouble) -> None:

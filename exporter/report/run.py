@@ -8,20 +8,22 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.outcome import NOT_ALL
-from exporter.report.console import shown
+from exporter.report.console import console, is_file, say, say_wrong
 from exporter.report.counts import number, plural, withheld
+from exporter.report.tables import fits, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
     from exporter.config import ConfigProblem
     from exporter.outcome import ObjectLine, Report, Total
 
 SHOWN: Final = 40
 """Lines of a table that a person still reads; `status` and `--json` have them all."""
+
+COUNTS: Final = ("Records", "Late", "Bad", "Bytes")
 
 
 def as_json(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: bool) -> dict[str, Any]:
@@ -57,34 +59,28 @@ def nothing(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: boo
 
 
 def show(
-    console: Console,
     report: Report,
     problems: tuple[ConfigProblem, ...] = (),
     *,
     dry_run: bool,
     requested: bool = False,
 ) -> None:
-    """The outcome as a person reads it: what went where, what did not, and why.
+    """The outcome as a person reads it, on standard output: what went where, what did not, and why.
 
     ``requested``: only the same command goes on with what is left. Of ``nothing`` it says nothing.
     """
     if report.delivered:
-        console.print(_objects(report) if dry_run else _totals(console, report))
-        verb = "would be delivered" if dry_run else "delivered"
-        objects, records = number(report.objects, _word(report)), number(report.records, "record")
-        console.print(f"{objects} with {records} {verb}.")
-        for name, total in sorted(report.delivered.items())[:SHOWN]:
-            _show_withheld(console, name, total)
+        _show_delivered(report, dry_run=dry_run)
     for name, error in sorted(report.failing.items()):
-        _say(console, f"[red]Not delivered[/]: {shown(name)}: ", error.message, error.hint)
+        _say("Not delivered", f"{name}: {error.message}", error.hint)
     for problem in problems:
         # An export without a name goes by its place, which its message begins with.
-        which = "" if problem.message.startswith(problem.export) else f"{shown(problem.export)}: "
-        _say(console, f"[red]Skipped[/]: {which}", problem.message, problem.hint)
+        which = "" if problem.message.startswith(problem.export) else f"{problem.export}: "
+        _say("Skipped", f"{which}{problem.message}", problem.hint)
     left = report.unfinished - set(report.failing)
     if elsewhere := left & report.elsewhere:
         are = "is" if len(elsewhere) == 1 else "are"
-        console.print(f"{number(len(elsewhere), 'export')} {are} being delivered by another process.")
+        say(f"{number(len(elsewhere), 'export')} {are} being delivered by another process.")
         left -= elsewhere
     if left and report.error is None:
         have = "has" if len(left) == 1 else "have"
@@ -93,23 +89,36 @@ def show(
             if requested
             else "the next run goes on where this one stopped"
         )
-        console.print(f"{number(len(left), 'export')} still {have} work; {on}.")
+        say(f"{number(len(left), 'export')} still {have} work; {on}.")
 
 
-def _say(console: Console, what: str, message: str, hint: str) -> None:
-    console.print(f"{what}{shown(message)}")
+def _show_delivered(report: Report, *, dry_run: bool) -> None:
+    page = None if is_file() else console()
+    if dry_run:
+        show_table(page, (_word(report).capitalize(), *COUNTS), _objects(report), numbers=COUNTS)
+    else:
+        _show_totals(page, report)
+    verb = "would be delivered" if dry_run else "delivered"
+    objects, records = number(report.objects, _word(report)), number(report.records, "record")
+    say(f"{objects} with {records} {verb}.")
+    for name, total in sorted(report.delivered.items())[:SHOWN]:
+        _show_withheld(name, total)
+
+
+def _say(what: str, message: str, hint: str) -> None:
+    say_wrong(what, message)
     if hint:
-        console.print(f"  {shown(hint)}")
+        say(f"  {hint}")
 
 
-def _show_withheld(console: Console, export: str, total: Total) -> None:
+def _show_withheld(export: str, total: Total) -> None:
     """What of an export did not leave, or not as it was."""
     if said := withheld(total.filtered, total.protected):
-        console.print(f"{shown(export)}: {shown(said)}.")
+        say(f"{export}: {said}.")
     if total.refused:
         events = number(total.refused, "event")
-        see = shown(f"audit-exporter ledger bad-records --export {shlex.quote(export)}")
-        console.print(f"{shown(export)}: {events} refused; see: {see}")
+        see = f"audit-exporter ledger bad-records --export {shlex.quote(export)}"
+        say(f"{export}: {events} refused; see: {see}")
 
 
 def _word(report: Report) -> str:
@@ -117,48 +126,35 @@ def _word(report: Report) -> str:
     return "object" if all(total.last_object for total in report.delivered.values()) else "delivery"
 
 
-def _totals(console: Console, report: Report) -> Table:
+def _show_totals(page: Console | None, report: Report) -> None:
     """A line for each export; names of objects are left out where they would have to be broken."""
-    from rich.measure import Measurement
-
-    table = _totals_table(report, names=any(total.last_object for total in report.delivered.values()))
-    fits = Measurement.get(console, console.options, table).maximum <= console.width
-    return table if fits else _totals_table(report, names=False)
-
-
-def _empty_table() -> Table:
-    from rich.table import Table  # once there is something to show
-
-    return Table(box=None, pad_edge=False, header_style="bold")
+    numbers = (plural(_word(report)).capitalize(), *COUNTS)
+    headings: tuple[str, ...] = ("Export", *numbers, "Last object")
+    lines = _totals(report)
+    if not any(total.last_object for total in report.delivered.values()) or not fits(page, headings, lines):
+        headings, lines = headings[:-1], [line[:-1] for line in lines]
+    show_table(page, headings, lines, foldable=("Export",), numbers=numbers)
 
 
-def _totals_table(report: Report, *, names: bool) -> Table:
-    table = _empty_table()
-    table.add_column("Export", overflow="fold")
-    for heading in (plural(_word(report)).capitalize(), "Records", "Late", "Bad", "Bytes"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if names:
-        table.add_column("Last object")
+def _totals(report: Report) -> list[Sequence[str]]:
+    lines: list[Sequence[str]] = []
     for export, total in sorted(report.delivered.items())[:SHOWN]:
         numbers = (total.objects, total.records, total.late, total.bad, total.bytes)
-        last = [shown(PurePosixPath(total.last_object).name)] if names else []
-        table.add_row(shown(export), *(f"{number:,}" for number in numbers), *last)
+        name = PurePosixPath(total.last_object).name
+        lines.append((export, *(f"{number:,}" for number in numbers), name))
     if len(report.delivered) > SHOWN:
-        table.add_row(f"and {len(report.delivered) - SHOWN:,} more exports")
-    return table
+        lines.append((f"and {len(report.delivered) - SHOWN:,} more exports", *[""] * 6))
+    return lines
 
 
-def _objects(report: Report) -> Table:
-    table = _empty_table()
-    table.add_column(_word(report).capitalize(), overflow="fold")
-    for heading in ("Records", "Late", "Bad", "Bytes"):
-        table.add_column(heading, justify="right", no_wrap=True)
+def _objects(report: Report) -> list[Sequence[str]]:
+    lines: list[Sequence[str]] = []
     for line in report.lines[:SHOWN]:
         what = line.object or f"{line.export}, delivery {line.sequence:,}"  # events have no name
-        table.add_row(shown(what), *_numbers([line]))
+        lines.append((what, *_numbers([line])))
     if rest := report.lines[SHOWN:]:
-        table.add_row(f"and {number(len(rest), f'more {_word(report)}')}", *_numbers(rest))
-    return table
+        lines.append((f"and {number(len(rest), f'more {_word(report)}')}", *_numbers(rest)))
+    return lines
 
 
 def _numbers(lines: Sequence[ObjectLine]) -> Iterator[str]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import stamina
-
 from exporter import config as configuration
 from exporter.config import ConfigProblem
 from exporter.errors import ConfigError, SourceError, WorkspaceError
@@ -52,9 +50,6 @@ __all__ = [
     "source_of",
     "unknown",
 ]
-
-# By default, stamina prints each new try, with its arguments: standard output is the report's.
-stamina.instrumentation.set_on_retry_hooks([])
 
 # Libraries log requests with their headers, tokens and signatures, as warnings even where nobody asked.
 for _library in ("azure", "boto3", "botocore", "google", "msal", "requests", "s3transfer", "urllib3"):

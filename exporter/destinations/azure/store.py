@@ -14,8 +14,6 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import stamina
-
 from exporter.destinations.azure.check import findings
 from exporter.destinations.azure.credentials import Credentials
 from exporter.destinations.azure.errors import STRANGER_HINT, NoRight
@@ -31,6 +29,7 @@ from exporter.destinations.uploads import (
 )
 from exporter.errors import NotSent, OutcomeUnknown, Refused
 from exporter.model import Receipt
+from exporter.retries import RetryingCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,7 +143,7 @@ class AzureStore:
     ) -> tuple[list[str], bytes]:
         """The ids of the blocks in their order, and the MD5 of the whole."""
         attempt = secrets.token_hex(8)  # blocks are shared by name, also between attempts
-        again = stamina.RetryingCaller(attempts=BLOCK_TRIES, timeout=BLOCKS_TIMEOUT_S)
+        again = RetryingCaller(attempts=BLOCK_TRIES, timeout=BLOCKS_TIMEOUT_S)
         digests = _Digests()
         ids: list[str] = []
         with nothing_landed():

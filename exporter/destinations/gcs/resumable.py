@@ -13,10 +13,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-import stamina
-
 from exporter.destinations.gcs.wire import DONE, Upload
 from exporter.errors import NotSent, OutcomeUnknown, Refused
+from exporter.retries import retry_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +82,7 @@ class Chunks(NamedTuple):
 
     def _go_on(self, at: int, last: int) -> int:
         """One chunk further, in several tries."""
-        for attempt in stamina.retry_context(on=_passes, attempts=CHUNK_TRIES, timeout=CHUNK_TIMEOUT_S):
+        for attempt in retry_context(on=_passes, attempts=CHUNK_TRIES, timeout=CHUNK_TIMEOUT_S):
             with attempt:
                 if attempt.num > 1:
                     at = self._kept()

@@ -16,8 +16,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import stamina
-
 from exporter.destinations.probe import unwatched
 from exporter.destinations.s3 import answers
 from exporter.destinations.s3.access import Access, load
@@ -27,6 +25,7 @@ from exporter.destinations.s3.proofs import Proofs
 from exporter.destinations.uploads import DEFAULT_LIMITS, Body, Limits, changed, nothing_landed, opened
 from exporter.errors import DeliveryError, NotSent, OutcomeUnknown, Refused
 from exporter.model import Receipt
+from exporter.retries import RetryingCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -185,7 +184,7 @@ class S3Store:
     def _upload_parts(
         self, package: Package, upload: _Upload, bodies: Iterable[Body]
     ) -> list[CompletedPartTypeDef]:
-        again = stamina.RetryingCaller(attempts=PART_TRIES, timeout=PARTS_TIMEOUT_S)
+        again = RetryingCaller(attempts=PART_TRIES, timeout=PARTS_TIMEOUT_S)
         whole = hashlib.sha256()
         parts: list[CompletedPartTypeDef] = []
         for number, body in enumerate(bodies, 1):
