@@ -6,6 +6,7 @@ It must not follow a redirect, repeat a request, or read `.netrc`. ``transport``
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,17 @@ def new_session(
     from exporter.network.transport import GuardedAdapter, GuardedSession
 
     return GuardedSession(GuardedAdapter(guard, tls_context(ca_file), timeout))
+
+
+def load(ca_file: Path | None = None) -> None:
+    """Load what the first session takes 0.1 s of work to load, so that processes forked after it share it.
+
+    What is wrong with the ``ca_file`` shows when there is a session to make.
+    """
+    import exporter.network.transport  # noqa: F401 - it loads requests and urllib3
+
+    with suppress(ConfigError):
+        tls_context(ca_file)
 
 
 def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:

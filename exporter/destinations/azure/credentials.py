@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from exporter.network.guard import Guard
 
 Way = Literal["key", "sas", "secret", "certificate", "managed", "workload", "machine"]
+SIGNED: Final = ("key", "sas")
+"""The ways that need no token."""
+
 
 SCOPE: Final = "https://storage.azure.com/.default"
 KEPT_SESSIONS: Final = 16
@@ -95,6 +98,14 @@ class Credentials:
         self._check_key_owner()
         self._check_token_host(guard)
 
+    def load(self) -> None:
+        """Load what makes requests, and what asks for tokens where any are needed."""
+        from exporter.network.session import load
+
+        load(self.ca_file)
+        if self.way not in SIGNED:
+            import azure.identity  # noqa: F401 - for the first token
+
     def session(self) -> requests.Session:
         """A session for this account and for where its tokens come from. Raises NotSent."""
         try:
@@ -135,7 +146,7 @@ class Credentials:
                     hint="start again, or put the former account's connection string back",
                 )
             return Grant(found.key, _bare(found.sas)), (text,)
-        if self.way in {"key", "sas"}:
+        if self.way in SIGNED:
             return Grant(revealed(settings.account_key), _bare(revealed(settings.sas))), ()
         secret = revealed(settings.client_secret or settings.client_certificate)
         return Grant(token=self._fresh_token(secret, session)), (secret,)
@@ -204,7 +215,7 @@ class Credentials:
 
     def _check_token_host(self, guard: Guard) -> None:
         """A token opens other accounts as well: whoever receives it must be Azure, or the operator's word."""
-        if self.way in {"key", "sas"}:
+        if self.way in SIGNED:
             return
         if not self.account.url.startswith("https:"):
             raise ConfigError("account_url is http, and a token must not be sent in the clear", hint=TLS_HINT)

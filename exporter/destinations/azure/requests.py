@@ -48,6 +48,13 @@ class Requests:
         self._limits = limits
         self._asked = Asked(self.store, credentials.way, self.fixes, credentials.redacted)
 
+    def load(self) -> None:
+        """Load what the first request takes 0.2 s of work to load, its token included."""
+        import azure.storage.blob  # noqa: F401 - for the first client
+        from azure.core.pipeline.transport import RequestsTransport  # noqa: F401 - and what it sends with
+
+        self._credentials.load()
+
     def send(
         self, name: str, act: Callable[[BlobClient], T], body: Body | None = None, md5: bytes | None = None
     ) -> T:

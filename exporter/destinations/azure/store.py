@@ -71,6 +71,10 @@ class AzureStore:
         self.endpoint = self._credentials.account.url
         self._may_write_blocks = True
 
+    def load(self) -> None:
+        """Load the SDK's clients, what makes requests, and what asks for tokens if any are needed."""
+        self._requests.load()
+
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one."""
         return False

@@ -77,6 +77,12 @@ class GcsStore:
         self._limits = limits
         self._credentials = Credentials(settings, guard, now=now)
 
+    def load(self) -> None:
+        """Load what makes requests, and what makes tokens: google-auth, and cryptography for an own key."""
+        import google_crc32c  # noqa: F401 - for the first archive
+
+        self._credentials.load()
+
     def folds_case(self) -> bool:
         """Whether two names that differ only by case are one."""
         return False

@@ -122,6 +122,16 @@ def _is_token(made: Mapping[str, Any]) -> bool:
 # --- Identities ------------------------------------------------------------------------------------
 
 
+def load(*, of_this_machine: bool) -> None:
+    """Load what the token of this machine's own identity, or that of a credential file, is asked for with."""
+    if of_this_machine:
+        import google.auth.compute_engine
+        import google.auth.transport.requests
+    else:
+        import google.auth.identity_pool
+        import google.oauth2.service_account  # noqa: F401 - all four to be there
+
+
 def machine_token(scope: str) -> Token:
     """A token of the machine's own identity, wherever it runs. Raises google-auth's errors."""
     import google.auth

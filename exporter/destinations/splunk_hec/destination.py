@@ -59,6 +59,12 @@ class SplunkHecDestination:
         chosen = [f"{key}={quote(text, safe='')}" for key, text in given.items() if text is not None]
         return "/".join((self.store, *chosen, quote(account, safe="")))
 
+    def load(self) -> None:
+        """Load what makes requests."""
+        from exporter.network.session import load
+
+        load(self._settings.ca_file)
+
     def deliver(self, package: Package, journal: Journal) -> Receipt:
         """Send all batches, once each as far as that can be known. Raises DeliveryError."""
         with (
