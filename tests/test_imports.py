@@ -125,6 +125,15 @@ RULES: Final = (
         "a request is a rule, too: it holds for every storage",
     ),
     Rule("ledger.memory", (*VALUES, "ledger.storage"), "a storage knows no rule, and no other storage"),
+    Rule("ledger.pool", (), "it keeps connections, of whatever to whatever"),
+    Rule("ledger.connection", (), "the seam of databases: it knows none of them"),
+    Rule("ledger.kinds", (), "pure: what a column holds is no table's matter"),
+    Rule("ledger.schema", ("ledger.kinds",), "tables are data: nothing is done with them here"),
+    Rule(
+        "ledger.statements",
+        ("ledger.connection", "ledger.kinds", "ledger.schema"),
+        "texts over the tables, for every database alike",
+    ),
     Rule(
         "ledger.*",
         (
@@ -132,7 +141,12 @@ RULES: Final = (
             "libpq",
             "retries",
             "ledger.storage",
+            "ledger.connection",
+            "ledger.pool",
+            "ledger.kinds",
             "ledger.schema",
+            "ledger.statements",
+            "ledger.migrations",
             "ledger.encoding",
             "ledger.sql",
             "ledger.mappings",
@@ -530,7 +544,7 @@ SDKS: Final = {
 
 def test_help_loads_neither_settings_nor_database_nor_sdk(tmp_path: Path) -> None:
     """Somebody who asks for help gets it at once."""
-    assert loaded_by(tmp_path, "--help").isdisjoint(SDKS | {"pydantic", "sqlalchemy", "orjson", "isal"})
+    assert loaded_by(tmp_path, "--help").isdisjoint(SDKS | {"pydantic", "orjson", "isal"})
 
 
 @pytest.mark.parametrize("command", ["", "run", "status", "ledger accept-source"])

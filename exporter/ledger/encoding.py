@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.ledger.storage import Kept, RunRecord
 from exporter.model import (
@@ -31,13 +31,8 @@ from exporter.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    import sqlalchemy as sa
-
+    from exporter.ledger.kinds import Row
     from exporter.model import Json, Key
-
-Row = dict[str, Any]
-Found: TypeAlias = "sa.Row[Any] | Row"
-"""A row as a statement found it, or its values by name, free to be taken apart."""
 
 MAPPING_ID: Final = "mapping_id"
 
@@ -65,12 +60,6 @@ def reader_of(
 def _plain(value: object, *, without: tuple[str, ...] = ()) -> Row:
     names, values_of = reader_of(value, without=without)
     return dict(zip(names, values_of(value), strict=True))
-
-
-def _fields(row: Found) -> Row:
-    if isinstance(row, dict):
-        return row
-    return dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a dictionary
 
 
 def _key(value: list[Any] | None) -> Key | None:
@@ -102,9 +91,8 @@ def export_row(export: Export) -> Row:
     }
 
 
-def export_of(row: Found) -> Export:
+def export_of(fields: Row) -> Export:
     """The export that a row of `exports` holds."""
-    fields = _fields(row)
     message, hint, at = fields.pop("failure"), fields.pop("failure_hint"), fields.pop("failed_at")
     failure = None if message is None else Failure(message, hint, at)
     return Export(stamp=_stamp(fields), failure=failure, **fields)
@@ -115,9 +103,8 @@ def lane_row(lane: Lane) -> Row:
     return _plain(lane)
 
 
-def lane_of(row: Found) -> Lane:
+def lane_of(fields: Row) -> Lane:
     """The lane that a row of `lanes` holds."""
-    fields = _fields(row)
     fields["kind"] = _LANE_KINDS[fields["kind"]]
     fields["last_key"] = _key(fields["last_key"])
     fields["sequences"] = tuple(fields["sequences"])
@@ -146,15 +133,14 @@ def plan_row(plan: Plan, mapping_id: str | None) -> Row:
     }
 
 
-def mapping_ids(rows: Iterable[Found]) -> set[str]:
+def mapping_ids(rows: Iterable[Row]) -> set[str]:
     """Which mappings these rows of `plans` name."""
-    renderings = [row["rendering"] if isinstance(row, dict) else row.rendering for row in rows]
+    renderings = [row["rendering"] for row in rows]
     return {rendering[MAPPING_ID] for rendering in renderings if MAPPING_ID in rendering}
 
 
-def plan_of(row: Found, mappings: Mapping[str, Json]) -> Plan:
+def plan_of(fields: Row, mappings: Mapping[str, Json]) -> Plan:
     """The plan that a row of `plans` holds, with its mapping."""
-    fields = _fields(row)
     range_ = Range(
         account=fields.pop("account"),
         window=Window(fields.pop("window_start"), fields.pop("window_end")),
@@ -173,9 +159,8 @@ def plan_of(row: Found, mappings: Mapping[str, Json]) -> Plan:
     return Plan(range=range_, stamp=stamp, **fields)
 
 
-def plan_at(plan: Plan, row: Found) -> Plan:
+def plan_at(plan: Plan, fields: Row) -> Plan:
     """An open plan as far as this row of `plans` has it."""
-    fields = _fields(row)
     reached, sent, refused = _key(fields["reached"]), fields["sent"], fields["refused"]
     if (reached, sent, refused) == (plan.reached, plan.sent, plan.refused):
         return plan
@@ -198,9 +183,8 @@ def attempt_row(attempt: Attempt) -> Row:
     return {**_plain(attempt), "content": _plain(attempt.content)}
 
 
-def attempt_of(row: Found) -> Attempt:
+def attempt_of(fields: Row) -> Attempt:
     """The attempt that a row of `attempts` holds."""
-    fields = _fields(row)
     del fields["number"]
     fields["content"] = Content(**fields["content"])
     fields["outcome"] = _OUTCOMES[fields["outcome"]]
@@ -212,9 +196,8 @@ def window_row(window: SealedWindow) -> Row:
     return _plain(window)
 
 
-def window_of(row: sa.Row[Any]) -> SealedWindow:
+def window_of(fields: Row) -> SealedWindow:
     """The sealed window that a row of `windows` holds."""
-    fields = _fields(row)
     del fields["number"]
     return SealedWindow(**fields)
 
@@ -224,14 +207,16 @@ def bad_record_row(plan_id: str, record: BadRecord) -> Row:
     return {"plan": plan_id, **_plain(record)}
 
 
-def bad_record_of(row: sa.Row[Any]) -> BadRecord:
+def bad_record_of(fields: Row) -> BadRecord:
     """The bad record that a row of `bad_records` holds."""
-    return BadRecord(row.id, row.reason, row.length, row.body, BadKind(row.kind), row.resent_at)
+    del fields["number"], fields["plan"]
+    fields["kind"] = BadKind(fields["kind"])
+    return BadRecord(**fields)
 
 
-def kept_of(row: sa.Row[Any]) -> Kept:
+def kept_of(fields: Row) -> Kept:
     """The same, with its row and its plan's sequence number."""
-    return Kept(row.number, row.sequence, bad_record_of(row))
+    return Kept(fields["number"], fields.pop("sequence"), bad_record_of(fields))
 
 
 def run_row(run: RunRecord) -> Row:
@@ -239,6 +224,6 @@ def run_row(run: RunRecord) -> Row:
     return _plain(run)
 
 
-def run_of(row: sa.Row[Any]) -> RunRecord:
+def run_of(fields: Row) -> RunRecord:
     """The run that a row of `runs` holds."""
-    return RunRecord(**_fields(row))
+    return RunRecord(**fields)

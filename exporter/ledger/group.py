@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import sqlalchemy as sa
-
 from exporter.ledger import encoding
 from exporter.ledger.bulk import Bulk
 from exporter.ledger.sql import SqlRows
@@ -21,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from exporter.ledger.encoding import Row
+    from exporter.ledger.connection import Connection
+    from exporter.ledger.kinds import Row
     from exporter.model import Attempt, BadRecord, Export, Lane, Plan, SealedWindow
 
 K = TypeVar("K")
@@ -88,7 +87,7 @@ class SqlGroup:
     ``lock_claims`` is the statement that keeps others from giving out claims, if one is needed for that.
     """
 
-    def __init__(self, connection: sa.Connection, exports: Collection[str], lock_claims: str = "") -> None:
+    def __init__(self, connection: Connection, exports: Collection[str], lock_claims: str = "") -> None:
         self._connection = connection
         self._rows = SqlRows(connection)
         self._bulk = Bulk(connection)
@@ -99,7 +98,7 @@ class SqlGroup:
         self._changes = _Changes()
         self._undo: list[tuple[dict[Any, Any], Any, object]] = []
         self._must_flush = False
-        self._error: sa.exc.DBAPIError | None = None
+        self._error: Exception | None = None
 
     def expect(self, claims: Collection[str]) -> None:
         """Read whose these claims are all at once, as soon as one is asked for."""
@@ -115,9 +114,9 @@ class SqlGroup:
             if self._must_flush:
                 self.flush()
             if claims and self._lock_claims:
-                self._connection.exec_driver_sql(self._lock_claims)
+                self._connection.execute(self._lock_claims)
                 self._lock_claims = ""
-        except sa.exc.DBAPIError as error:
+        except self._connection.dialect.error as error:
             self._error = error
             raise
 
@@ -130,7 +129,7 @@ class SqlGroup:
                 else:
                     rows[key] = before
         self._undo.clear()
-        if isinstance(error, sa.exc.DBAPIError):
+        if isinstance(error, self._connection.dialect.error):
             self._error = error
 
     def flush(self) -> None:

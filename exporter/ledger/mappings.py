@@ -9,46 +9,45 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
-import sqlalchemy as sa
 
 from exporter.errors import LedgerError
 from exporter.ledger import schema
+from exporter.ledger.connection import keys
+from exporter.ledger.statements import select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from exporter.ledger.connection import Connection
     from exporter.model import Json
 
 MOST_CACHED: Final = 64
-AT_ONCE: Final = 500
-"""So many are asked for in one statement: SQLite bounds its parameters."""
 
-_KEEP: Final = sa.text("INSERT INTO mappings (id, value) VALUES (:id, :value) ON CONFLICT (id) DO NOTHING")
+_KEEP: Final = "INSERT INTO mappings (id, value) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
+_MAPPINGS: Final = select(schema.MAPPINGS, "WHERE id AMONG ?")
 
 _cache: OrderedDict[str, Json] = OrderedDict()  # the least recently used first
 _lock = Lock()
 
 
-def keep(connection: sa.Connection, mapping: Json) -> str:
+def keep(connection: Connection, mapping: Json) -> str:
     """The id of a mapping, which the ledger has from this transaction on."""
     text = orjson.dumps(mapping, option=orjson.OPT_SORT_KEYS)
     mapping_id = hashlib.sha256(text).hexdigest()
     # Whatever was read or written before: the file may be another one by now, from a backup.
-    connection.execute(_KEEP, {"id": mapping_id, "value": text.decode()})
+    connection.execute(_KEEP, [mapping_id, text.decode()])
     return mapping_id
 
 
-def find(connection: sa.Connection, ids: Iterable[str]) -> Mapping[str, Json]:
-    """The mappings of these ids, in few statements. Raises LedgerError if one is lost."""
+def find(connection: Connection, ids: Iterable[str]) -> Mapping[str, Json]:
+    """The mappings of these ids, in one statement at most. Raises LedgerError if one is lost."""
     wanted = set(ids)
     found = _cached(wanted)
-    missing = sorted(wanted - found.keys())
-    for start in range(0, len(missing), AT_ONCE):
-        found |= _read(connection, missing[start : start + AT_ONCE])
-    return found
+    missing = wanted - found.keys()
+    return found | _read(connection, missing) if missing else found
 
 
 def _cached(ids: set[str]) -> dict[str, Json]:
@@ -59,11 +58,10 @@ def _cached(ids: set[str]) -> dict[str, Json]:
     return found
 
 
-def _read(connection: sa.Connection, ids: list[str]) -> dict[str, Json]:
-    table = schema.mappings
-    rows: list[sa.Row[Any]] = list(connection.execute(sa.select(table).where(table.c.id.in_(ids))))
-    found: dict[str, Json] = {row.id: orjson.loads(row.value) for row in rows}
-    if lost := set(ids) - found.keys():
+def _read(connection: Connection, ids: set[str]) -> dict[str, Json]:
+    rows = _MAPPINGS.rows(connection, keys(connection, ids))
+    found: dict[str, Json] = {row["id"]: orjson.loads(row["value"]) for row in rows}
+    if lost := ids - found.keys():
         raise LedgerError(
             f"the ledger has plans without their mapping {min(lost)}",
             hint="restore it from a backup, then run: audit-exporter ledger restored",

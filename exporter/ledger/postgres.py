@@ -10,13 +10,11 @@ import zlib
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
-import sqlalchemy as sa
-
 from exporter.errors import LedgerError
 from exporter.ledger import schema
 from exporter.ledger.postgres_connection import Database, PostgresLedgerOptions
 from exporter.ledger.postgres_errors import RIGHTS, SCHEMA
-from exporter.ledger.sql import SqlRows, bring_up_to_date, fill, judge_version
+from exporter.ledger.sql import SqlRows, require_version, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -48,12 +46,14 @@ _DURABLE: Final = (
     " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
 )
 _CLAIMS: Final = f"SELECT pg_advisory_xact_lock({CLAIMS_LOCK})"
-_WHAT_IS_THERE: Final = sa.text(
+# By the schema's name: the search path passes over a schema that this role may not use.
+_META: Final = f"{SCHEMA}.meta"
+_WHAT_IS_THERE: Final = (
     "SELECT it IS NOT NULL, coalesce(has_schema_privilege(it, 'CREATE'), true),"
     " EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = it),"
     " current_setting('server_encoding')"
-    " FROM (SELECT to_regnamespace(:name)::oid AS it) AS schema"
-).bindparams(name=SCHEMA)
+    " FROM (SELECT to_regnamespace(?)::oid AS it) AS schema"
+)
 
 
 class PostgresStorage:
@@ -69,7 +69,7 @@ class PostgresStorage:
         self._database = Database(options)
         try:
             with self._database.transaction(_reading()) as connection:
-                judge_version(_version(connection), self._database.place)
+                require_version(version_of(connection, _META), self._database.place)
         except BaseException:
             self._database.close()
             raise
@@ -104,8 +104,10 @@ class PostgresStorage:
 
 def create_postgres(options: PostgresLedgerOptions) -> None:
     """Make an empty ledger, whole or not at all; raises LedgerError if there is anything already."""
+    from exporter.ledger.migrations import fill  # which a run does without
+
     with closing(Database(options)) as database, database.transaction(_writing()) as connection:
-        has_schema, may_create, is_used, encoding = connection.execute(_WHAT_IS_THERE).one()
+        has_schema, may_create, is_used, encoding = connection.execute(_WHAT_IS_THERE, [SCHEMA])[0]
         if is_used:
             raise LedgerError(
                 f"there is a schema {SCHEMA} with tables at {database.place} already",
@@ -120,22 +122,17 @@ def create_postgres(options: PostgresLedgerOptions) -> None:
         if not may_create:
             raise LedgerError(f"the schema {SCHEMA} at {database.place} is another role's", hint=RIGHTS)
         if not has_schema:
-            connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
+            connection.execute(f"CREATE SCHEMA {SCHEMA}")
         fill(connection)
 
 
 def migrate_postgres(options: PostgresLedgerOptions) -> tuple[int, int]:
     """Bring an older ledger up to date in one transaction; answers its versions before and after."""
+    from exporter.ledger.migrations import bring_up_to_date
+
     with closing(Database(options)) as database, database.transaction(_writing()) as connection:
-        _version(connection)
+        version_of(connection, _META)
         return bring_up_to_date(connection, database.place), schema.VERSION
-
-
-def _version(connection: sa.Connection) -> str | None:
-    # By the schema's name: the search path passes over a schema that this role may not use.
-    sought = f"SELECT value FROM {SCHEMA}.meta WHERE key = 'version'"  # noqa: S608 - a constant
-    found: str | None = connection.exec_driver_sql(sought).scalar_one_or_none()
-    return found
 
 
 def _reading() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-import sqlalchemy as sa
+import psycopg
 
 from exporter.errors import LedgerError, LedgerMissing
 from exporter.ledger.sql import MISSING_HINT
@@ -66,7 +66,7 @@ _PASSING: Final = re.compile("|".join(list(_BY_TEXT)[:2]))
 
 def may_pass(error: BaseException) -> bool:
     """Whether a connection could not be made because the server had no room for it, or was starting."""
-    return isinstance(error, sa.exc.DBAPIError) and _PASSING.search(str(error.orig)) is not None
+    return isinstance(error, psycopg.Error) and _PASSING.search(str(error)) is not None
 
 
 def crowded(place: str, connections: int) -> LedgerError:
@@ -92,14 +92,13 @@ def unsure(place: str, warning: str) -> LedgerError:
     )
 
 
-def translated(error: sa.exc.DBAPIError, place: str) -> LedgerError:
+def translated(error: psycopg.Error, place: str) -> LedgerError:
     """The error as ours."""
-    state = getattr(error.orig, "sqlstate", None)
+    state = error.sqlstate
     if state in {"3F000", "42P01"}:
         return LedgerMissing(f"there is no ledger at {place}", hint=MISSING_HINT)
-    diagnosis = getattr(error.orig, "diag", None)
-    text = getattr(diagnosis, "message_primary", None) or str(error.orig).partition("\n")[0]
-    hint = _hint_for_state(state) if state else _hint_for_text(str(error.orig))
+    text = error.diag.message_primary or str(error).partition("\n")[0]
+    hint = _hint_for_state(state) if state else _hint_for_text(str(error))
     return LedgerError(f"the ledger {place} cannot be used: {text}", hint=hint)
 
 

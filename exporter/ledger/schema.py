@@ -1,292 +1,214 @@
-"""The ledger's tables, and the numbered steps that bring an older ledger up to date.
-
-The same rows mean the same in every database: times and JSON are text, text is compared by its code
-points, and no database's own idea of a character gets in the way.
-"""
+"""The ledger's tables. What makes them, and brings older ones up to date, is ``migrations``."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
 
-import orjson
-import sqlalchemy as sa
+from exporter.ledger.kinds import ANY_TEXT, BIGINT, BYTES, FLAG, INTEGER, JSON, NUMBER, TEXT, TIME, Kind
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-Text: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Text in the order of its code points: in any other, an upgrade of the operating system spoils indexes."""
+VERSION: Final = 2
+"""Of the tables as they are here; a ledger says in `meta` which one it is at."""
 
 
-class UtcTime(sa.types.TypeDecorator[datetime]):
-    """A UTC time as text of one width, so that text order is time order in every database."""
+class Column(NamedTuple):
+    """A column; ``default`` is what its database gives to rows that say nothing."""
 
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
-        if value is None:
-            return None
-        if value.tzinfo is not UTC:
-            value = value.astimezone(UTC)
-        # Not by strftime: it writes the year 33 as `33`, which sorts after 2026.
-        return value.isoformat(timespec="microseconds")[:-6] + "Z"  # for `+00:00`
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002, D102
-        return None if value is None else datetime.fromisoformat(value)
+    name: str
+    kind: Kind
+    required: bool = True
+    default: str | None = None
 
 
-class AnyText(sa.types.TypeDecorator[str]):
-    """Whatever a Python string holds, as text that every database takes.
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table, its ``key`` and what else is unique, and the statements that make its indexes after it."""
 
-    An account may be called, and an error may quote, what PostgreSQL refuses (NUL) or UTF-8 cannot say
-    (half a surrogate pair): such a character is written as U+001A and four hexadecimal digits.
-    """
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    unique: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()
 
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
-        if value is None or (value.isascii() and value.isprintable()):
-            return value
-        return _REFUSED.sub(lambda found: f"\x1a{ord(found[0]):04x}", value)
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
-        if value is None or "\x1a" not in value:
-            return value
-        return _SPELT_OUT.sub(lambda found: chr(int(found[1], 16)), value)
+    @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """What each column holds, by name, in their order."""
+        return {column.name: column.kind for column in self.columns}
 
 
-_REFUSED: Final = re.compile("[\x00\x1a\ud800-\udfff]")
-_SPELT_OUT: Final = re.compile("\x1a([0-9a-f]{4})")
+def _must(name: str, kind: Kind, default: str | None = None) -> Column:
+    return Column(name, kind, default=default)
 
 
-class JsonText(sa.types.TypeDecorator[Any]):
-    """A JSON value as text, keys sorted, so that equal values are equal text."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: object, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
-        return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> object:  # noqa: ARG002, D102
-        return None if value is None else orjson.loads(value)
+def _may(name: str, kind: Kind) -> Column:
+    return Column(name, kind, required=False)
 
 
-metadata = sa.MetaData()
+META: Final = Table("meta", (_must("key", TEXT), _must("value", ANY_TEXT)), key=("key",))
 
-
-def _number() -> sa.Column[int]:
-    """Rows in the order in which they were written."""
-    # An identity and not a sequence: whoever may insert needs no further right. SQLite numbers INTEGER alone.
-    kind = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    return sa.Column("number", kind, sa.Identity(), primary_key=True)
-
-
-meta = sa.Table(
-    "meta",
-    metadata,
-    sa.Column("key", Text, primary_key=True),
-    sa.Column("value", AnyText, nullable=False),
-)
-
-exports = sa.Table(
+EXPORTS: Final = Table(
     "exports",
-    metadata,
-    sa.Column("name", Text, primary_key=True),
-    sa.Column("account", AnyText, nullable=False),
-    sa.Column("claim", AnyText, nullable=False),
-    sa.Column("begin", UtcTime, nullable=False),
-    sa.Column("begin_seal", JsonText, nullable=False),
-    sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("sequence", sa.BigInteger, nullable=False),
-    sa.Column("stamp_time", UtcTime),
-    sa.Column("stamp_number", sa.Integer),
-    sa.Column("names_from", UtcTime),
-    sa.Column("repeats_until", UtcTime),
-    sa.Column("paused", sa.Boolean, nullable=False),
-    sa.Column("stopped", AnyText, nullable=False),
-    sa.Column("alarm", AnyText, nullable=False),
-    sa.Column("tries", sa.Integer, nullable=False),
-    sa.Column("blocked_until", UtcTime),
-    sa.Column("failure", AnyText),
-    sa.Column("failure_hint", AnyText),
-    sa.Column("failed_at", UtcTime),
-    sa.Column("delivered_at", UtcTime),
-    sa.Column("object_name", AnyText, nullable=False),
-    sa.Column("filtered", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("protected", JsonText, nullable=False, server_default="{}"),
+    (
+        _must("name", TEXT),
+        _must("account", ANY_TEXT),
+        _must("claim", ANY_TEXT),
+        _must("begin", TIME),
+        _must("begin_seal", JSON),
+        _must("version", BIGINT),
+        _must("sequence", BIGINT),
+        _may("stamp_time", TIME),
+        _may("stamp_number", INTEGER),
+        _may("names_from", TIME),
+        _may("repeats_until", TIME),
+        _must("paused", FLAG),
+        _must("stopped", ANY_TEXT),
+        _must("alarm", ANY_TEXT),
+        _must("tries", INTEGER),
+        _may("blocked_until", TIME),
+        _may("failure", ANY_TEXT),
+        _may("failure_hint", ANY_TEXT),
+        _may("failed_at", TIME),
+        _may("delivered_at", TIME),
+        _must("object_name", ANY_TEXT),
+        _must("filtered", BIGINT, "0"),
+        _must("protected", JSON, "{}"),
+    ),
+    key=("name",),
 )
 
-# Two exports never deliver under the same names. A claim may be longer than PostgreSQL's B-trees take, and
-# its unique indexes are B-trees: there it is an exclusion by hash, which compares the whole text as well.
-sa.Index("one_claim", exports.c.claim, unique=True).ddl_if(dialect="sqlite")
-_ONE_CLAIM: Final = "ALTER TABLE exports ADD CONSTRAINT one_claim EXCLUDE USING hash (claim WITH =)"
-sa.event.listen(exports, "after_create", sa.DDL(_ONE_CLAIM).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
-
-
-def _indexed(table: sa.Table, index: str) -> sa.DDL:
-    """A partial index, made with its table. As text: such an `sa.Index` loads every database's dialect."""
-    ddl = sa.DDL(f"CREATE {index}")  # type: ignore[no-untyped-call]
-    sa.event.listen(table, "after_create", ddl)
-    return ddl
-
-
-lanes = sa.Table(
+LANES: Final = Table(
     "lanes",
-    metadata,
-    sa.Column("export", Text, primary_key=True),
-    sa.Column("id", Text, primary_key=True),
-    sa.Column("kind", Text, nullable=False),
-    sa.Column("watermark", UtcTime, nullable=False),
-    sa.Column("seal", JsonText, nullable=False),
-    sa.Column("open_end", UtcTime),
-    sa.Column("open_seal", JsonText),
-    sa.Column("last_key", JsonText),
-    sa.Column("start", UtcTime),
-    sa.Column("until", UtcTime),
-    sa.Column("sequences", JsonText, nullable=False),
-    sa.Column("requested", JsonText, nullable=False),
-    sa.Column("redeliver", sa.Boolean, nullable=False),
-    sa.Column("done", sa.Boolean, nullable=False),
+    (
+        _must("export", TEXT),
+        _must("id", TEXT),
+        _must("kind", TEXT),
+        _must("watermark", TIME),
+        _must("seal", JSON),
+        _may("open_end", TIME),
+        _may("open_seal", JSON),
+        _may("last_key", JSON),
+        _may("start", TIME),
+        _may("until", TIME),
+        _must("sequences", JSON),
+        _must("requested", JSON),
+        _must("redeliver", FLAG),
+        _must("done", FLAG),
+    ),
+    key=("export", "id"),
 )
 
-plans = sa.Table(
+PLANS: Final = Table(
     "plans",
-    metadata,
-    sa.Column("id", Text, primary_key=True),
-    sa.Column("export", Text, nullable=False),
-    sa.Column("lane", Text, nullable=False),
-    sa.Column("sequence", sa.BigInteger, nullable=False),
-    sa.Column("state", Text, nullable=False),
-    sa.Column("account", AnyText, nullable=False),
-    sa.Column("window_start", UtcTime, nullable=False),
-    sa.Column("window_end", UtcTime, nullable=False),
-    sa.Column("previous_seal", JsonText),
-    sa.Column("seal", JsonText, nullable=False),
-    sa.Column("first_window", sa.Boolean, nullable=False),
-    sa.Column("after_key", JsonText),
-    sa.Column("last_key", JsonText),
-    sa.Column("final", sa.Boolean, nullable=False),
-    sa.Column("repeats", sa.Boolean, nullable=False),
-    sa.Column("rendering", JsonText, nullable=False),
-    sa.Column("name", AnyText, nullable=False),
-    sa.Column("stamp_time", UtcTime, nullable=False),
-    sa.Column("stamp_number", sa.Integer, nullable=False),
-    sa.Column("content", JsonText, nullable=False),
-    sa.Column("created_at", UtcTime, nullable=False),
-    sa.Column("bad_not_whole", sa.BigInteger, nullable=False),
-    sa.Column("delivered_at", UtcTime),
-    sa.Column("hashes", JsonText, nullable=False),
-    sa.Column("reached", JsonText),
-    sa.Column("sent", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("refused", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Index("plans_by_sequence", "export", "sequence"),
+    (
+        _must("id", TEXT),
+        _must("export", TEXT),
+        _must("lane", TEXT),
+        _must("sequence", BIGINT),
+        _must("state", TEXT),
+        _must("account", ANY_TEXT),
+        _must("window_start", TIME),
+        _must("window_end", TIME),
+        _may("previous_seal", JSON),
+        _must("seal", JSON),
+        _must("first_window", FLAG),
+        _may("after_key", JSON),
+        _may("last_key", JSON),
+        _must("final", FLAG),
+        _must("repeats", FLAG),
+        _must("rendering", JSON),
+        _must("name", ANY_TEXT),
+        _must("stamp_time", TIME),
+        _must("stamp_number", INTEGER),
+        _must("content", JSON),
+        _must("created_at", TIME),
+        _must("bad_not_whole", BIGINT),
+        _may("delivered_at", TIME),
+        _must("hashes", JSON),
+        _may("reached", JSON),
+        _must("sent", BIGINT, "0"),
+        _must("refused", BIGINT, "0"),
+    ),
+    key=("id",),
+    indexes=(
+        "INDEX plans_by_sequence ON plans (export, sequence)",
+        # At most one open plan per export is the database's promise too, not only that of the rules.
+        "UNIQUE INDEX one_open_plan ON plans (export) WHERE state = 'open'",
+    ),
 )
-# At most one open plan per export is the database's promise too, not only that of the rules.
-_indexed(plans, "UNIQUE INDEX one_open_plan ON plans (export) WHERE state = 'open'")
 
 # What plans have in common; their `rendering` names one by its id. Those of version 1 hold theirs inside.
-mappings = sa.Table(
-    "mappings",
-    metadata,
-    sa.Column("id", Text, primary_key=True),
-    sa.Column("value", Text, nullable=False),
-)
+MAPPINGS: Final = Table("mappings", (_must("id", TEXT), _must("value", TEXT)), key=("id",))
 
-attempts = sa.Table(
+ATTEMPTS: Final = Table(
     "attempts",
-    metadata,
-    _number(),
-    sa.Column("id", Text, nullable=False, unique=True),
-    sa.Column("plan", Text, nullable=False, index=True),
-    sa.Column("store", AnyText, nullable=False),
-    sa.Column("started_at", UtcTime, nullable=False),
-    sa.Column("content", JsonText, nullable=False),
-    sa.Column("outcome", Text, nullable=False),
-    sa.Column("error", AnyText, nullable=False),
+    (
+        _must("number", NUMBER),
+        _must("id", TEXT),
+        _must("plan", TEXT),
+        _must("store", ANY_TEXT),
+        _must("started_at", TIME),
+        _must("content", JSON),
+        _must("outcome", TEXT),
+        _must("error", ANY_TEXT),
+    ),
+    key=("number",),
+    unique=("id",),
+    indexes=('INDEX ix_attempts_plan ON attempts ("plan")',),
 )
 
-windows = sa.Table(
+WINDOWS: Final = Table(
     "windows",
-    metadata,
-    _number(),
-    sa.Column("export", Text, nullable=False),
-    sa.Column("end", UtcTime, nullable=False),
-    sa.Column("seal", JsonText, nullable=False),
-    sa.Column("committed_at", UtcTime, nullable=False),
-    sa.Column("filtered", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Index("windows_by_commit", "export", "committed_at"),
+    (
+        _must("number", NUMBER),
+        _must("export", TEXT),
+        _must("end", TIME),
+        _must("seal", JSON),
+        _must("committed_at", TIME),
+        _must("filtered", BIGINT, "0"),
+    ),
+    key=("number",),
+    indexes=("INDEX windows_by_commit ON windows (export, committed_at)",),
 )
 
-bad_records = sa.Table(
+IS_WAITING: Final = "kind = 'refused' AND resent_at IS NULL"
+"""When a row of `bad_records` is a refused event that nobody has sent again.
+
+As it stands in its index, because a bound value would keep SQLite from using that.
+"""
+
+BAD_RECORDS: Final = Table(
     "bad_records",
-    metadata,
-    _number(),
-    sa.Column("plan", Text, nullable=False, index=True),
-    sa.Column("id", AnyText, nullable=False),
-    sa.Column("reason", AnyText, nullable=False),
-    sa.Column("length", sa.BigInteger, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Column("kind", Text, nullable=False, server_default="unrendered"),
-    sa.Column("resent_at", UtcTime),
+    (
+        _must("number", NUMBER),
+        _must("plan", TEXT),
+        _must("id", ANY_TEXT),
+        _must("reason", ANY_TEXT),
+        _must("length", BIGINT),
+        _must("body", BYTES),
+        _must("kind", TEXT, "unrendered"),
+        _may("resent_at", TIME),
+    ),
+    key=("number",),
+    indexes=(
+        'INDEX ix_bad_records_plan ON bad_records ("plan")',
+        f'INDEX waiting_records ON bad_records ("plan") WHERE {IS_WAITING}',
+    ),
 )
 
-
-def is_waiting(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
-    """The conditions under which a row of `bad_records` is a refused event that nobody has sent again."""
-    # A literal, because a bound value would keep SQLite from using the partial index.
-    return table.c.kind == sa.literal_column("'refused'"), table.c.resent_at.is_(None)
-
-
-_WAITING_RECORDS: Final = _indexed(
-    bad_records,
-    "INDEX IF NOT EXISTS waiting_records ON bad_records (plan) WHERE kind = 'refused' AND resent_at IS NULL",
-)
-
-runs = sa.Table(
+RUNS: Final = Table(
     "runs",
-    metadata,
-    sa.Column("id", Text, primary_key=True),
-    sa.Column("started_at", UtcTime, nullable=False, index=True),
-    sa.Column("finished_at", UtcTime),
-    sa.Column("delivered", sa.BigInteger, nullable=False),
-    sa.Column("failing", sa.BigInteger, nullable=False),
-    sa.Column("error", AnyText, nullable=False),
-    sa.Column("hint", AnyText, nullable=False),
+    (
+        _must("id", TEXT),
+        _must("started_at", TIME),
+        _may("finished_at", TIME),
+        _must("delivered", BIGINT),
+        _must("failing", BIGINT),
+        _must("error", ANY_TEXT),
+        _must("hint", ANY_TEXT),
+    ),
+    key=("id",),
+    indexes=("INDEX ix_runs_started_at ON runs (started_at)",),
 )
 
-
-def _first(connection: sa.Connection) -> None:
-    metadata.create_all(connection)
-
-
-_SECOND_COLUMNS: Final = {
-    exports: ("filtered", "protected"),
-    plans: ("reached", "sent", "refused"),
-    windows: ("filtered",),
-    bad_records: ("kind", "resent_at"),
-}
-
-
-def _second(connection: sa.Connection) -> None:
-    """What filters, protection, events and large formats keep. A new ledger has it from the first step on."""
-    prepare = connection.dialect.identifier_preparer
-    for table, names in _SECOND_COLUMNS.items():
-        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-        for name in names:
-            if name not in there:
-                column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {prepare.format_table(table)} ADD COLUMN {column}")
-    connection.execute(_WAITING_RECORDS)
-    mappings.create(connection, checkfirst=True)
-
-
-MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_first, _second)
-"""Step n brings a ledger from version n to n + 1. A step that has shipped never changes."""
-
-VERSION: Final = len(MIGRATIONS)
+TABLES: Final = (META, EXPORTS, LANES, PLANS, MAPPINGS, ATTEMPTS, WINDOWS, BAD_RECORDS, RUNS)

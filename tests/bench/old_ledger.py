@@ -8,6 +8,7 @@ times, names, numbers, hashes. In full, 2,190 windows of 2,000 exports, that tak
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -16,12 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-import sqlalchemy as sa
-
 from exporter import config as configuration
 from exporter import wiring
 from exporter.ledger import encoding, schema
 from exporter.ledger.mappings import keep
+from exporter.ledger.statements import insert, insert_all
 from exporter.model import (
     LIVE_LANE,
     Attempt,
@@ -43,7 +43,7 @@ from tests.bench import data
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from exporter.ledger.storage import Storage
+    from exporter.ledger.connection import Connection
     from exporter.model import Seal
     from exporter.pipeline import Job
 
@@ -56,6 +56,7 @@ AT_ONCE: Final = 50
 """So many windows are one transaction."""
 
 DELIVERED_AFTER: Final = timedelta(minutes=3)
+NAMED: Final = re.compile(r"(?<!:):([a-z_]+)")
 HASH: Final = "0" * 64
 """Stands in the first delivery for what every delivery has of its own."""
 
@@ -77,46 +78,40 @@ def build(config: Path, windows: int = A_YEAR, until: datetime = data.START) -> 
                     history.copy(number)
         with _transaction(connection):
             history.end()
-        connection.exec_driver_sql("ANALYZE")
+        connection.execute("ANALYZE")
     return len(jobs) * windows
 
 
 @contextmanager
-def _opened(config: Path) -> Iterator[sa.Connection]:
+def _opened(config: Path) -> Iterator[Connection]:
     """A connection to the ledger that waits for no disk: what a crash leaves behind is built again."""
     storage: Any
-    with closing(wiring.ledger_of(configuration.load(config)).open()) as storage:
-        engine = engine_of(storage)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA synchronous=OFF")
-                connection.exec_driver_sql("PRAGMA cache_size=-500000")
-                connection.exec_driver_sql("PRAGMA temp_store=MEMORY")
-            else:
-                connection.exec_driver_sql("SET search_path = audit_exporter, pg_temp")
-                connection.exec_driver_sql("SET synchronous_commit = off")
-            yield connection
-
-
-def engine_of(storage: Storage) -> sa.Engine:
-    """What a storage connects with."""
-    known: Any = storage
-    engine: sa.Engine = known._engine if hasattr(known, "_engine") else known._database.engine
-    return engine
+    with (
+        closing(wiring.ledger_of(configuration.load(config)).open()) as storage,
+        closing(storage._database.pool.take()) as connection,
+    ):
+        if connection.dialect.name == "sqlite":
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA cache_size=-500000")
+            connection.execute("PRAGMA temp_store=MEMORY")
+        else:
+            connection.execute("SET search_path = audit_exporter, pg_temp")
+            connection.execute("SET synchronous_commit = off")
+        yield connection
 
 
 @contextmanager
-def _transaction(connection: sa.Connection) -> Iterator[None]:
-    connection.exec_driver_sql("BEGIN")
+def _transaction(connection: Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
     yield
-    connection.exec_driver_sql("COMMIT")
+    connection.execute("COMMIT")
 
 
 class _History:
     """The deliveries of all exports, one window after the other."""
 
     def __init__(
-        self, connection: sa.Connection, jobs: Sequence[Job], seal: Seal, windows: int, until: datetime
+        self, connection: Connection, jobs: Sequence[Job], seal: Seal, windows: int, until: datetime
     ) -> None:
         self._connection = connection
         self._jobs = jobs
@@ -134,7 +129,9 @@ class _History:
             for job in self._jobs:
                 self._insert(job)
             for table, order in (("plans", "export"), ("attempts", "plan"), ("windows", "export")):
-                self._run(f"CREATE TEMPORARY TABLE first_{table} AS SELECT * FROM {table} ORDER BY {order}")
+                self._run(
+                    f"CREATE TEMPORARY TABLE first_{table} AS SELECT * FROM {table} ORDER BY {order}", {}
+                )
 
     def _insert(self, job: Job) -> None:
         """What the ledger knows of an export that has just delivered for the first time."""
@@ -163,13 +160,13 @@ class _History:
         mapping = job.rendering.mapping
         mapping_id = None if mapping is None else keep(self._connection, mapping)
         for table, row in (
-            (schema.exports, encoding.export_row(self._at_the_end(export, job, name))),
-            (schema.lanes, encoding.lane_row(self._lane_at_the_end(job))),
-            (schema.plans, encoding.plan_row(plan, mapping_id)),
-            (schema.attempts, encoding.attempt_row(attempt)),
-            (schema.windows, encoding.window_row(SealedWindow(job.name, window.end, self._seal, now))),
+            (schema.EXPORTS, encoding.export_row(self._at_the_end(export, job, name))),
+            (schema.LANES, encoding.lane_row(self._lane_at_the_end(job))),
+            (schema.PLANS, encoding.plan_row(plan, mapping_id)),
+            (schema.ATTEMPTS, encoding.attempt_row(attempt)),
+            (schema.WINDOWS, encoding.window_row(SealedWindow(job.name, window.end, self._seal, now))),
         ):
-            self._connection.execute(sa.insert(table), row)
+            insert(self._connection, table, row)
 
     def _at_the_end(self, export: Export, job: Job, name: str) -> Export:
         last = self._moment(self._windows - 1, job)
@@ -211,7 +208,7 @@ class _History:
             "unset": HASH,
         }
         self._run(f"CREATE TEMPORARY TABLE made AS SELECT {self._any_id} AS new, p.* FROM first_plans p", {})
-        columns = {column.name: f"made.{column.name}" for column in schema.plans.columns}
+        columns = {column.name: f"made.{column.name}" for column in schema.PLANS.columns}
         columns |= {
             "id": "new",
             "sequence": ":sequence",
@@ -256,10 +253,11 @@ class _History:
             }
             for number in range(RUNS_A_DAY * min(RUNS_KEPT_DAYS, 1 + self._windows // 6))
         ]
-        self._connection.execute(sa.insert(schema.runs), rows)
+        insert_all(self._connection, schema.RUNS, rows)
 
-    def _run(self, statement: str, values: dict[str, Any] | None = None) -> None:
-        self._connection.execute(sa.text(statement), values or {})
+    def _run(self, statement: str, values: dict[str, Any]) -> None:
+        named: list[str] = re.findall(NAMED, statement)
+        self._connection.execute(re.sub(NAMED, "?", statement), [values[name] for name in named])
 
 
 def _insert(table: str, columns: dict[str, str]) -> str:

@@ -44,7 +44,6 @@ PRELOADED = (
     "google.auth",
     "google.oauth2.service_account",
     "google_crc32c",
-    "sqlalchemy.dialects.postgresql.psycopg",
     "tests.crash.mutants",
     "tests.crash.steps",
 )

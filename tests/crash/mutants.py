@@ -98,8 +98,8 @@ def two_transactions() -> None:
         delivered = bool(self._changes.plans)
         flush(self)
         if delivered:
-            self._connection.exec_driver_sql("COMMIT")
-            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+            self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
         self._changes.lanes = lanes
         flush(self)
 

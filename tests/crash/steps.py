@@ -19,15 +19,15 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from exporter.destinations.azure.store import AzureStore
 from exporter.destinations.directory import DirectoryStore
 from exporter.destinations.gcs.resumable import Chunks
 from exporter.destinations.gcs.store import GcsStore
 from exporter.destinations.s3.store import S3Store
+from exporter.ledger.postgres_connection import PostgresConnection
 from exporter.ledger.requests import Requests
 from exporter.ledger.rules import Ledger, Rules
+from exporter.ledger.sqlite_connection import SqliteConnection
 from exporter.pipeline import Pipeline
 from exporter.workspace import Workspace
 
@@ -82,8 +82,9 @@ class Steps:
             setattr(os, name, self._around(f"os.{name}", getattr(os, name)))
         answered = http.client.HTTPConnection.getresponse
         http.client.HTTPConnection.getresponse = self._around("an answer", answered)  # type: ignore[method-assign]
-        sa.event.listen(sa.Engine, "before_cursor_execute", self._before_statement)
-        sa.event.listen(sa.Engine, "after_cursor_execute", self._after_statement)
+        for kind in (SqliteConnection, PostgresConnection):
+            for name in ("execute", "execute_for_each"):
+                setattr(kind, name, self._telling(getattr(kind, name)))
         sys.addaudithook(self._audit)
 
     def end(self, report: Path | None) -> None:
@@ -169,13 +170,17 @@ class Steps:
         elif event == "open" and str(args[0]).startswith(self._folder):
             self.take("open to write" if args[2] & (os.O_WRONLY | os.O_RDWR) else "open to read")
 
-    def _before_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
-        self.take(f"before {_shortened(statement)}")
-        self._note_transaction(statement, begins=True)
+    def _telling(self, tell: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(tell)
+        def stepping(connection: object, statement: str, *values: object) -> object:
+            self.take(f"before {_shortened(statement)}")
+            self._note_transaction(statement, begins=True)
+            found = tell(connection, statement, *values)
+            self._note_transaction(statement, begins=False)
+            self.take(f"after {_shortened(statement)}")
+            return found
 
-    def _after_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
-        self._note_transaction(statement, begins=False)
-        self.take(f"after {_shortened(statement)}")
+        return stepping
 
 
 def _shortened(statement: str) -> str:

@@ -11,7 +11,6 @@ from itertools import accumulate, count
 from typing import TYPE_CHECKING
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import given, settings
 
 from exporter.ledger import bulk, schema
@@ -27,10 +26,10 @@ from tests.contracts.ledger_group import GROUPS
 from tests.contracts.ledger_requests import REQUESTS
 from tests.contracts.ledger_rules import RULES
 from tests.contracts.ledger_storage import STORAGE, WHOLE, changes_all_or_nothing
+from tests.kit.ledgers import on_connect
 from tests.kit.postgres import shared_postgres
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -52,13 +51,8 @@ def memory(_empty: Path, _path: Path) -> Storage:
 def sqlite(empty: Path, path: Path) -> Storage:
     shutil.copyfile(empty, path)
     storage = SqliteStorage(path)
-    storage._engine.dispose()
-
-    @sa.event.listens_for(storage._engine, "connect")
-    def _hurry(connection: sqlite3.Connection, _record: object) -> None:
-        # The contract says nothing of power cuts, and would spend its time waiting for the disk.
-        connection.execute("PRAGMA synchronous=OFF")
-
+    # The contract says nothing of power cuts, and would spend its time waiting for the disk.
+    on_connect(storage, "PRAGMA synchronous=OFF")
     return storage
 
 
@@ -74,9 +68,9 @@ def postgres_options() -> PostgresLedgerOptions:
 def postgres(_empty: Path, _path: Path) -> Storage:
     storage = PostgresStorage(postgres_options())
     with storage.writing() as rows:
-        for table in schema.metadata.sorted_tables:  # quicker than a database of its own for each test
-            kept = table.c.key.in_(["version", "ledger_id"]) if table is schema.meta else sa.false()
-            rows._connection.execute(sa.delete(table).where(~kept))
+        for table in schema.TABLES:  # quicker than a database of its own for each test
+            kept = "key IN ('version', 'ledger_id')" if table is schema.META else "false"
+            rows._connection.execute(f"DELETE FROM {table.name} WHERE NOT {kept}")
     return storage
 
 

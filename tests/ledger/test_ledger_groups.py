@@ -14,17 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import sqlalchemy as sa
 
 from exporter.errors import Conflict, LedgerError, NameTaken
 from exporter.ledger import postgres
 from exporter.ledger.bulk import Bulk
 from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage
 from exporter.ledger.sqlite import SqliteStorage, create_sqlite
-from exporter.model import LIVE_LANE, Outcome
+from exporter.model import LIVE_LANE, Failure, Outcome
 from tests.contracts.ledger import BEGIN, EVERY, STORE, Subject, at, everything, seal
 from tests.contracts.ledger_group import draft
-from tests.kit.ledgers import engine_of, new_postgres, sqlite
+from tests.kit.ledgers import before_statements, connected, new_postgres, noted, on_connect, sqlite
 from tests.kit.processes import wait_until
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.ledger.rules import Group
-    from exporter.ledger.storage import Storage
     from exporter.model import Attempt, Plan
     from tests.kit.ledgers import Opens
 
@@ -70,16 +68,10 @@ def commit_all(subject: Subject, plans: list[Plan], attempts: list[Attempt]) -> 
 # --- few statements ----------------------------------------------------------------------------------
 
 
-def statements_of(storage: Storage, act: Callable[[], object]) -> list[tuple[str, Any]]:
+def statements_of(act: Callable[[], object]) -> list[tuple[str, Any]]:
     """What is asked of the database meanwhile, with its values."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(*event: Any) -> None:  # noqa: ANN401 - as SQLAlchemy calls it
-        asked.append((event[2], event[3]))
-
-    sa.event.listen(engine_of(storage), "before_cursor_execute", note)
-    act()
-    sa.event.remove(engine_of(storage), "before_cursor_execute", note)
+    with noted() as asked:
+        act()
     return asked
 
 
@@ -97,7 +89,7 @@ def test_planning_and_delivering_take_as_many_statements_for_one_export_as_for_m
             partial(_into, attempts, partial(attempt_all, subject, plans)),
             partial(commit_all, subject, plans, attempts),
         )
-        counts.append([len(statements_of(storage, step)) for step in steps])
+        counts.append([len(statements_of(step)) for step in steps])
     assert counts[1] == counts[2]
     assert max(counts[1]) <= 13
 
@@ -117,7 +109,7 @@ def test_whose_expected_claims_are_is_one_question(opens: Opens) -> None:
             for name in names:
                 rules.begin(name, "acme", f"{STORE}/{name}", BEGIN, seal(0))
 
-    counts = [len(statements_of(storage, partial(begin, names))) for names in (NAMES[:1], NAMES[1:])]
+    counts = [len(statements_of(partial(begin, names))) for names in (NAMES[:1], NAMES[1:])]
     assert counts[0] == counts[1] <= 12
 
 
@@ -132,14 +124,30 @@ def test_what_is_read_for_a_group_is_found_by_an_index(tmp_path: Path) -> None:
         plans = plan_all(subject)
         commit_all(subject, plans, attempt_all(subject, plans))
 
-    asked = [one for one in statements_of(storage, act) if one[0].lstrip().startswith("SELECT")]
+    asked = [one for one in statements_of(act) if one[0].lstrip().startswith("SELECT")]
     assert len(asked) > 5
     with storage.reading() as rows:
         for text, values in asked:
-            steps = rows._connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)  # type: ignore[attr-defined]
+            steps = rows._connection.execute(f"EXPLAIN QUERY PLAN {text}", values)  # type: ignore[attr-defined]
             found = [detail for *_, detail in steps if "B-TREE" not in detail and "SUBQUERY" not in detail]
             assert all("INDEX" in detail for detail in found), (text, found)
     storage.close()
+
+
+def test_attempts_come_in_the_order_in_which_they_were_recorded(opens: Opens) -> None:
+    """However the database has them: what has grown is found elsewhere."""
+    subject = Subject(opens())
+    begin_all(subject, NAMES[:2])
+    plans = plan_all(subject, NAMES[:2])
+    made = [attempt for _ in range(3) for attempt in attempt_all(subject, plans)]
+    for attempt in (*made[1:], made[0]):
+        plan = next(plan for plan in plans if plan.id == attempt.plan)
+        failure = Failure(os.urandom(850).hex(), "", at(1))
+        subject.ledger.answer(plan, attempt, Outcome.UNKNOWN, failure, at(1))
+    for plan in plans:
+        with subject.storage.together([plan.export]) as rows:
+            found = [attempt.id for attempt in rows.attempts(plan.id)]
+        assert found == [attempt.id for attempt in made if attempt.plan == plan.id]
 
 
 # --- one after the other, and side by side -----------------------------------------------------------
@@ -217,7 +225,7 @@ def _waiting(storage: PostgresStorage) -> int:
     question = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     mine = " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     with storage.reading() as rows:
-        return int(rows._connection.exec_driver_sql(question + mine).scalar_one())
+        return int(rows._connection.execute(question + mine)[0][0])
 
 
 @pytest.mark.slow
@@ -251,14 +259,9 @@ def test_groups_that_overlap_in_any_order_all_get_through(opens: Opens) -> None:
 def impatient_sqlite(folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> SqliteStorage:
     """Its connections wait for nobody, and its threads for each other for so long."""
     create_sqlite(folder / "ledger.db")
-    storage = SqliteStorage(folder / "ledger.db")
-    storage._engine.dispose()
-
-    @sa.event.listens_for(storage._engine, "connect")
-    def _wait_for_nobody(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
-        connection.execute("PRAGMA busy_timeout=0")
-
     monkeypatch.setattr("exporter.ledger.sqlite.BUSY_TIMEOUT_S", seconds)
+    storage = SqliteStorage(folder / "ledger.db")
+    on_connect(storage, "PRAGMA busy_timeout=0")
     return storage
 
 
@@ -296,13 +299,16 @@ def test_an_error_of_the_database_that_was_swallowed_does_not_pass_for_a_commit(
     begin_all(subject)
     before = everything(subject.storage, NAMES)
 
+    with connected(subject.storage) as connection:
+        error = connection.dialect.error
+
     def lost(*_: object) -> Any:  # noqa: ANN401
-        raise sa.exc.OperationalError("SELECT", {}, OSError("disk I/O error"))
+        raise error("disk I/O error")
 
     def fail_all() -> None:
         with subject.ledger.together(NAMES) as rules:
             rules.fail(NAMES[0], "no", "")
-            with monkeypatch.context() as patched, suppress(sa.exc.OperationalError):
+            with monkeypatch.context() as patched, suppress(error):
                 patched.setattr(Bulk, "lanes", lost)
                 rules.advance(export_of(rules, NAMES[1]), LIVE_LANE, at(4), seal(4))
             rules.fail(NAMES[2], "no", "")
@@ -312,20 +318,43 @@ def test_an_error_of_the_database_that_was_swallowed_does_not_pass_for_a_commit(
     assert everything(subject.storage, NAMES) == before
 
 
+def test_an_error_in_what_is_told_in_between_does_not_pass_for_a_commit_either(
+    opens: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some changes are told before the next rule: after an error there nothing more is written."""
+    storage = opens()
+    begin_all(Subject(storage), NAMES[:1])
+    with connected(storage) as connection:
+        error = connection.dialect.error
+
+    def lost(*_: object) -> None:
+        raise error("disk I/O error")
+
+    def fail() -> None:
+        with storage.together(NAMES[:1]) as rows:
+            rows.delete_windows(NAMES[0], before=BEGIN)
+            with monkeypatch.context() as patched, suppress(error):
+                patched.setattr(Bulk, "update_exports", lost)
+                rows.whole().__enter__()
+
+    with pytest.raises(LedgerError, match="disk I/O error"):
+        fail()
+
+
 def _deliver_and_die(path: Path, dies_at: int, start: list[str]) -> None:
     """Plan, attempt and commit for all, and be killed before the n-th statement."""
     storage = SqliteStorage(path)
     subject, asked = Subject(storage), 0
 
-    @sa.event.listens_for(storage._engine, "before_cursor_execute")
-    def _count(*_: object) -> None:
+    def count(*_: object) -> None:
         nonlocal asked
         asked += 1
         if asked == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    plans = plan_all(subject, start)
-    commit_all(subject, plans, attempt_all(subject, plans))
+    with before_statements(count):
+        plans = plan_all(subject, start)
+        commit_all(subject, plans, attempt_all(subject, plans))
 
 
 @pytest.mark.slow
@@ -338,8 +367,8 @@ def test_a_process_killed_in_a_group_leaves_all_of_it_or_nothing(tmp_path: Path)
     seen, deadline = set(), time.monotonic() + 120
     for dies_at in range(1, 100):
         path = tmp_path / f"{dies_at}.db"
-        with closing(SqliteStorage(tmp_path / "ledger.db")) as storage:
-            engine_of(storage).raw_connection().execute(f"VACUUM INTO '{path}'")
+        with closing(SqliteStorage(tmp_path / "ledger.db")) as storage, connected(storage) as connection:
+            connection.execute(f"VACUUM INTO '{path}'")
         process = context.Process(target=_deliver_and_die, args=(path, dies_at, names))
         process.start()
         process.join(60)

@@ -13,11 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import sqlalchemy as sa
 
 from exporter.ledger import encoding, schema
 from exporter.ledger.postgres import PostgresLedgerOptions, PostgresStorage, create_postgres
 from exporter.ledger.sql import SqlRows
+from exporter.ledger.statements import select
 from tests.contracts.ledger import Subject
 from tests.contracts.ledger_processes import Found, World, broken_promises, live
 from tests.kit.postgres import postgres_server, shared_postgres
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
+    from exporter.ledger.schema import Table
     from exporter.ledger.storage import Storage
     from tests.kit.postgres import Postgres
 
@@ -35,7 +36,6 @@ PAUSE_S: Final = 0.2
 PRELOADED: Final = [
     "tests.contracts.ledger_processes",
     "exporter.ledger.postgres",
-    "sqlalchemy.dialects.postgresql.psycopg",
 ]
 
 
@@ -92,9 +92,9 @@ def judge(storage: Storage, world: World, crowd: Crowd) -> None:
     standings = subject.ledger.standings()
     with storage.reading() as rows:
         assert isinstance(rows, SqlRows)
-        plans = rows._plans(sa.select(schema.plans).order_by(schema.plans.c.sequence))
-        windows = read(rows, schema.windows, schema.windows.c.number, encoding.window_of)
-        attempts = read(rows, schema.attempts, schema.attempts.c.number, encoding.attempt_of)
+        plans = rows._plans(select(schema.PLANS, "ORDER BY sequence"))
+        windows = read(rows, schema.WINDOWS, encoding.window_of)
+        attempts = read(rows, schema.ATTEMPTS, encoding.attempt_of)
     counting = [plan for plan in plans if plan.state != "abandoned"]
     assert set(named.values()) <= {plan.id for plan in counting}, "what was given up has landed"
     wrong: list[str] = []
@@ -115,8 +115,8 @@ def judge(storage: Storage, world: World, crowd: Crowd) -> None:
     assert len(standings) == 4
 
 
-def read(rows: Any, table: sa.Table, order: sa.Column[Any], make: Callable[[Any], Any]) -> list[Any]:  # noqa: ANN401
-    return [make(row) for row in rows._connection.execute(sa.select(table).order_by(order))]
+def read(rows: SqlRows, table: Table, make: Callable[[Any], Any]) -> list[Any]:
+    return [make(row) for row in select(table, "ORDER BY number").rows(rows._connection)]
 
 
 @pytest.fixture
@@ -135,10 +135,8 @@ def world_of(server: Postgres, folder: Path) -> World:
 def has_delivered(storage: Storage, windows: int) -> bool:
     """Whether so many windows are through, of all exports together."""
     with storage.reading() as rows:
-        count = rows._connection.execute(  # type: ignore[attr-defined]
-            sa.select(sa.func.count()).select_from(schema.windows)
-        )
-        return int(count.scalar_one()) >= windows
+        ((count,),) = rows._connection.execute("SELECT count(*) FROM windows")  # type: ignore[attr-defined]
+        return int(count) >= windows
 
 
 @pytest.mark.slow

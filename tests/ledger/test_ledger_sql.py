@@ -12,10 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sqlalchemy as sa
 
 from exporter.errors import Conflict, LedgerError, LedgerMissing
-from exporter.ledger import schema
+from exporter.ledger import migrations, schema
 from exporter.ledger.history import RUNS_KEPT
 from exporter.ledger.rules import Ledger
 from exporter.ledger.sqlite import SqliteStorage, create_sqlite, migrate_sqlite
@@ -23,12 +22,15 @@ from exporter.ledger.storage import RunRecord
 from exporter.model import LIVE_LANE, QUARANTINE_RECORDS, PlanState
 from tests.contracts.ledger import BAD, BEGIN, NAME, Subject, at, everything, seal
 from tests.contracts.ledger_storage import WHOLE, MortalStorage
+from tests.kit.ledgers import noted, on_connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from multiprocessing.connection import Connection
+    from multiprocessing.connection import Connection as Pipe
     from multiprocessing.context import ForkServerContext
     from pathlib import Path
+
+    from exporter.ledger.connection import Connection
 
 
 @pytest.fixture
@@ -42,16 +44,6 @@ def path(tmp_path: Path) -> Path:
 def subject(path: Path) -> Iterator[Subject]:
     with closing(SqliteStorage(path)) as storage:
         yield Subject(storage)
-
-
-def on_connect(storage: SqliteStorage, *statements: str) -> None:
-    """Have every new connection of a storage begin with these statements."""
-    storage._engine.dispose()
-
-    @sa.event.listens_for(storage._engine, "connect")
-    def _execute(connection: sqlite3.Connection, _record: object) -> None:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def execute(path: Path, statement: str) -> list[Any]:
@@ -111,6 +103,23 @@ def test_create_refuses_a_file_that_exists(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "content", [b"no database at all" * 1000, b"SQLite format 3\x00"], ids=["text", "cut"]
+)
+def test_create_refuses_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "not a database"
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match="there is a file at"):
+        create_sqlite(path)
+    assert path.read_bytes() == content
+
+
+def test_create_refuses_another_programs_database(tmp_path: Path) -> None:
+    execute(tmp_path / "other.db", "CREATE TABLE audit_log (id INTEGER PRIMARY KEY)")
+    with pytest.raises(LedgerError, match="there is a file at"):
+        create_sqlite(tmp_path / "other.db")
+
+
 def test_create_says_when_there_can_be_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError) as refused:
@@ -151,13 +160,13 @@ def test_a_newer_ledger_asks_for_the_newer_program(path: Path, opens: Callable[[
     assert "newer audit-exporter" in refused.value.hint
 
 
-def _add_column(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN host TEXT NOT NULL DEFAULT 'unknown'")
+def _add_column(connection: Connection) -> None:
+    connection.execute("ALTER TABLE runs ADD COLUMN host TEXT NOT NULL DEFAULT 'unknown'")
 
 
-def _add_column_and_fail(connection: sa.Connection) -> None:
+def _add_column_and_fail(connection: Connection) -> None:
     _add_column(connection)
-    connection.exec_driver_sql("SELECT no_such_column FROM runs")
+    connection.execute("SELECT no_such_column FROM runs")
 
 
 def test_migrate_brings_an_older_ledger_up_to_date_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +174,7 @@ def test_migrate_brings_an_older_ledger_up_to_date_once(path: Path, monkeypatch:
     with closing(SqliteStorage(path)) as storage:
         Subject(storage).begin()
     version = schema.VERSION
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _add_column))
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, _add_column))
     monkeypatch.setattr(schema, "VERSION", version + 1)
     assert migrate_sqlite(path) == (version, version + 1)
     assert migrate_sqlite(path) == (version + 1, version + 1)
@@ -177,7 +186,7 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _add_column_and_fail))
+        patched.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, _add_column_and_fail))
         patched.setattr(schema, "VERSION", schema.VERSION + 1)
         with pytest.raises(LedgerError, match="no_such_column"):
             migrate_sqlite(path)
@@ -194,8 +203,8 @@ def test_every_commit_is_synced_to_disk(subject: Subject) -> None:
     for transaction in (subject.storage.reading(), subject.storage.writing()):
         with transaction as rows:
             connection = rows._connection  # type: ignore[attr-defined]
-            assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == full
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+            assert connection.execute("PRAGMA synchronous") == [(full,)]
+            assert connection.execute("PRAGMA journal_mode") == [("wal",)]
 
 
 def test_the_database_itself_refuses_a_second_open_plan(subject: Subject) -> None:
@@ -217,13 +226,7 @@ def test_the_database_itself_refuses_a_second_export_of_the_same_names(subject: 
 
 def test_what_grows_without_end_is_never_scanned(subject: Subject) -> None:
     """Open plans, a plan's number, its attempts and bad records, and history are found by an index."""
-    statements: list[tuple[str, Any]] = []
-
-    @sa.event.listens_for(subject.storage._engine, "before_cursor_execute")  # type: ignore[attr-defined]
-    def _note(*event: Any) -> None:  # noqa: ANN401 - as SQLAlchemy calls it
-        statements.append((event[2], event[3]))
-
-    with subject.storage.writing() as rows:
+    with noted() as statements, subject.storage.writing() as rows:
         rows.open_plans()
         rows.open_plans(NAME)
         rows.plan_by_sequence(NAME, 1)
@@ -242,7 +245,7 @@ def test_what_grows_without_end_is_never_scanned(subject: Subject) -> None:
         assert len(searches) == 14
         for text, values in searches:
             connection = rows._connection  # type: ignore[attr-defined]
-            steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+            steps = connection.execute(f"EXPLAIN QUERY PLAN {text}", values)
             assert all("INDEX" in detail for *_, detail in steps if "B-TREE" not in detail), text
 
 
@@ -255,15 +258,11 @@ def test_runs_are_forgotten_after_a_while(path: Path, subject: Subject) -> None:
 
 def test_a_full_quarantine_is_one_statement(subject: Subject) -> None:
     """So that its transaction holds up the others for a tenth of a second, not for a thousand statements."""
-    statements: list[str] = []
-
-    @sa.event.listens_for(subject.storage._engine, "before_cursor_execute")  # type: ignore[attr-defined]
-    def _note(*event: Any) -> None:  # noqa: ANN401 - as SQLAlchemy calls it
-        statements.append(event[2])
-
     subject.begin()
-    subject.ledger.plan(subject.export(), subject.draft(bad=QUARANTINE_RECORDS), [BAD] * QUARANTINE_RECORDS)
-    assert sum("INSERT INTO bad_records" in text for text in statements) == 1
+    bad = [BAD] * QUARANTINE_RECORDS
+    with noted() as statements:
+        subject.ledger.plan(subject.export(), subject.draft(bad=QUARANTINE_RECORDS), bad)
+    assert sum("INSERT INTO bad_records" in text for text, _ in statements) == 1
 
 
 # --- transactions of several -------------------------------------------------------------------------
@@ -288,8 +287,7 @@ def test_a_writer_that_waited_in_vain_says_what_to_look_for(path: Path, subject:
 
 
 def test_as_many_transactions_as_there_are_threads_may_be_open_at_once(subject: Subject) -> None:
-    """A run may have more uploads on their way than a connection pool has connections by default."""
-    subject.storage._engine.pool._timeout = 0.1  # type: ignore[attr-defined]
+    """A run may have many uploads on their way: none of them waits for another's connection."""
     with ExitStack() as stack:
         ids = {stack.enter_context(subject.storage.reading()).ledger_id() for _ in range(40)}
     assert len(ids) == 1
@@ -386,7 +384,7 @@ def test_a_process_killed_between_two_statements_leaves_nothing_half_done(
     assert everything(subject.storage) != before
 
 
-def _advance(path: Path, times: int, answer: Connection) -> None:
+def _advance(path: Path, times: int, answer: Pipe) -> None:
     """Advance an export so many times, and tell from which versions."""
     ledger = Ledger(SqliteStorage(path), lambda: BEGIN)
     versions: list[int] = []

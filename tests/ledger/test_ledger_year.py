@@ -8,17 +8,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import sqlalchemy as sa
 
 from exporter import config as configuration
 from exporter import wiring
 from tests.bench import old_ledger
 from tests.kit.command_line import DAY, START, Vendor, rfc3339
+from tests.kit.ledgers import connected, noted
 from tests.kit.postgres import shared_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exporter.ledger.connection import Connection
 
 GROWING: Final = ("plans", "attempts", "windows", "bad_records", "runs")
 SMALL: Final = ("one_open_plan", "waiting_records")
@@ -34,7 +36,6 @@ SELECT p.id, '1', 'too long', 1, {body} FROM plans AS p JOIN exports ON p.sequen
 
 EXPORTS: Final = 5
 WINDOWS: Final = 60
-Statements = dict[str, Any]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -51,48 +52,32 @@ def vendor(tmp_path: Path, request: pytest.FixtureRequest) -> Vendor:
     old_ledger.build(made.config, WINDOWS, START)
     with ledger_of(made) as connection:
         body = "X'00'" if connection.dialect.name == "sqlite" else r"'\x00'::bytea"
-        connection.exec_driver_sql(BAD_RECORDS.format(body=body))
-        connection.exec_driver_sql("ANALYZE")
-        connection.commit()
+        connection.execute(BAD_RECORDS.format(body=body))
+        connection.execute("ANALYZE")
     return made
 
 
 @contextmanager
-def noted() -> Iterator[Statements]:
-    """Every statement that any database is sent, each once, with values that it came with."""
-    found: Statements = {}
-
-    def note(_connection: object, _cursor: object, text: str, values: Any, *_: object) -> None:  # noqa: ANN401
-        found.setdefault(text, values[0] if isinstance(values, list) and values else values)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        yield found
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
-
-
-@contextmanager
-def ledger_of(vendor: Vendor) -> Iterator[sa.Connection]:
+def ledger_of(vendor: Vendor) -> Iterator[Connection]:
     storage = wiring.ledger_of(configuration.load(vendor.config)).open()
-    with closing(storage), old_ledger.engine_of(storage).connect() as connection:
+    with closing(storage), connected(storage) as connection:
         if connection.dialect.name == "postgresql":
             # These tables are small enough to be read as a whole: what counts is that an index could be.
-            connection.exec_driver_sql("SET search_path = audit_exporter")
+            connection.execute("SET search_path = audit_exporter")
             for way in ("seqscan", "hashjoin", "mergejoin"):
-                connection.exec_driver_sql(f"SET enable_{way} = off")
+                connection.execute(f"SET enable_{way} = off")
         yield connection
 
 
-def whole_scans(connection: sa.Connection, text: str, values: Any) -> list[str]:  # noqa: ANN401 - a driver's
+def whole_scans(connection: Connection, text: str, values: Any) -> list[str]:  # noqa: ANN401 - a driver's
     """The steps of a statement that go through a table that grows, its index, or all rows of an export."""
     if connection.dialect.name == "sqlite":
-        steps = [detail for *_, detail in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)]
+        steps = [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)]
         if "min(" in text:  # is the first entry of an index, and SQLite takes no other
             steps = [step for step in steps if not step.endswith(ALL_OF_AN_EXPORT)]
         growing = [step for step in steps if step.split()[1] in GROWING and step.split()[-1] not in SMALL]
         return [step for step in growing if step.startswith("SCAN ") or step.endswith(ALL_OF_AN_EXPORT)]
-    ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}", values)
+    ((plan,),) = connection.execute(f"EXPLAIN (FORMAT JSON) {text}", values)
     return [
         json.dumps(node)
         for node in nodes_of(plan[0]["Plan"])
@@ -124,16 +109,17 @@ COMMANDS: Final = (
 
 def test_no_command_goes_through_what_was_delivered(vendor: Vendor) -> None:
     """Starting, looking and delivering find what they need by an index, and the newest run at its end."""
-    with noted() as statements:
+    with noted() as asked:
         for command in COMMANDS:
             assert vendor(*command).status in (0, 10), command
+    statements = dict(asked)  # each once, with values that it came with
     with ledger_of(vendor) as connection:
         looked_at = [
             text for text in statements if text.startswith(("SELECT ", "UPDATE ", "DELETE ", "WITH "))
         ]
         about = {name for text in looked_at for name in GROWING if f" {name}" in text}
         assert about == set(GROWING)
-        newest = [text for text in looked_at if "ORDER BY runs.started_at DESC" in text]
+        newest = [text for text in looked_at if "ORDER BY started_at DESC" in text]
         assert newest
         for text in looked_at:
             if text not in newest and "pg_catalog" not in text:
@@ -155,7 +141,7 @@ def test_an_old_ledger_is_one_that_deliveries_go_on_with(vendor: Vendor) -> None
     assert len(vendor.records()) == EXPORTS
     with ledger_of(vendor) as connection:
         counts = {
-            name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one()
+            name: connection.execute(f"SELECT count(*) FROM {name}")[0][0]
             for name in ("plans", "attempts", "windows")
         }
     assert set(counts.values()) == {EXPORTS * (WINDOWS + 1)}

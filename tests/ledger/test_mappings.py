@@ -5,24 +5,22 @@ from __future__ import annotations
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 
 from exporter.errors import LedgerError
-from exporter.ledger import mappings, schema
+from exporter.ledger import mappings
 from exporter.ledger.sql import SqlRows
 from exporter.model import Rendering
 from tests.contracts.ledger import NAME, Subject
 from tests.contracts.ledger_storage import undone
-from tests.kit.ledgers import engine_of, sqlite
+from tests.kit.ledgers import noted, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from exporter.ledger.storage import Storage
@@ -42,28 +40,16 @@ def planned(subject: Subject, mapping: Json, name: str = NAME) -> Plan:
     return subject.ledger.plan(export, replace(draft, name=f"{name}-{export.sequence}"))
 
 
-def rows_of(storage: Storage, statement: sa.Select[Any]) -> list[Any]:
+def value_of(storage: Storage, statement: str) -> int:
     with storage.reading() as rows:
         assert isinstance(rows, SqlRows)
-        return list(rows._connection.execute(statement))
+        ((value,),) = rows._connection.execute(statement)
+    return int(value)
 
 
-def count(storage: Storage, table: sa.Table) -> int:
-    return int(rows_of(storage, sa.select(sa.func.count()).select_from(table))[0][0])
-
-
-@contextmanager
-def statements(storage: Storage) -> Iterator[list[str]]:
-    """What is asked of the database meanwhile."""
-    engine = engine_of(storage)
-    asked: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        asked.append(statement)
-
-    sa.event.listen(engine, "before_cursor_execute", note)
-    yield asked
-    sa.event.remove(engine, "before_cursor_execute", note)
+def count(storage: Storage) -> int:
+    """How many mappings there are."""
+    return value_of(storage, "SELECT count(*) FROM mappings")
 
 
 def test_a_year_of_plans_holds_each_mapping_once(opens: Opens) -> None:
@@ -75,13 +61,11 @@ def test_a_year_of_plans_holds_each_mapping_once(opens: Opens) -> None:
         plan = planned(subject, kinds[number % 2])
         assert subject.standing().open_plan == plan
         subject.deliver(plan)
-    assert count(storage, schema.mappings) == 2
+    assert count(storage) == 2
     mappings._cache.clear()
     for number in range(20):
         assert subject.ledger.delivered(NAME, number + 1).rendering.mapping == kinds[number % 2]
-    text = sa.cast(schema.plans.c.rendering, sa.Text)
-    (longest,) = rows_of(storage, sa.select(sa.func.max(sa.func.length(text))))[0]
-    assert longest < 500
+    assert value_of(storage, "SELECT max(length(rendering)) FROM plans") < 500
 
 
 def test_all_exports_are_listed_with_one_statement_for_their_mappings(opens: Opens) -> None:
@@ -94,9 +78,9 @@ def test_all_exports_are_listed_with_one_statement_for_their_mappings(opens: Ope
         planned(subject, kinds[number % 3], f"e{number}")
     mappings._cache.clear()
     for most in (1, 0):
-        with statements(storage) as asked:
+        with noted() as asked:
             standings = subject.ledger.standings()
-        assert len([one for one in asked if "FROM mappings" in one]) == most
+        assert len([text for text, _ in asked if "FROM mappings" in text]) == most
         plans = [standing.open_plan for standing in standings.values() if standing.open_plan]
         assert len(plans) == 12
         assert {plan.export: plan.rendering.mapping for plan in plans} == {
@@ -107,8 +91,7 @@ def test_all_exports_are_listed_with_one_statement_for_their_mappings(opens: Ope
 def test_more_mappings_than_are_remembered_come_back_too(
     opens: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A statement asks for so many, and memory holds so many."""
-    monkeypatch.setattr(mappings, "AT_ONCE", 2)
+    """Memory holds so many."""
     monkeypatch.setattr(mappings, "MOST_CACHED", 3)
     storage = opens()
     subject, kinds = Subject(storage), [large() for _ in range(5)]
@@ -140,7 +123,7 @@ def test_processes_that_plan_with_one_new_mapping_at_the_same_time_do_no_harm(op
     with ThreadPoolExecutor(4) as threads:
         made = list(threads.map(plan, subjects, names))
     assert [one.rendering.mapping for one in made] == [mapping] * 4
-    assert count(first.storage, schema.mappings) == 1
+    assert count(first.storage) == 1
 
 
 def test_a_plan_that_fails_leaves_no_mapping(opens: Opens) -> None:
@@ -152,7 +135,7 @@ def test_a_plan_that_fails_leaves_no_mapping(opens: Opens) -> None:
     with undone(storage) as rows:
         rows.insert_plan(replace(plan, id="another", rendering=Rendering("own", mapping)))
         assert rows.plan("another") is not None
-    assert count(storage, schema.mappings) == 1
+    assert count(storage) == 1
     assert planned(subject, mapping).rendering.mapping == mapping
     mappings._cache.clear()
     assert subject.standing().open_plan is not None
@@ -166,7 +149,7 @@ def test_a_plan_whose_mapping_is_lost_is_no_plan(opens: Opens) -> None:
     planned(subject, large())
     with storage.writing() as rows:
         assert isinstance(rows, SqlRows)
-        rows._connection.execute(sa.delete(schema.mappings))
+        rows._connection.execute("DELETE FROM mappings")
     mappings._cache.clear()
     with pytest.raises(LedgerError, match="without their mapping") as lost:
         subject.standing()

@@ -10,14 +10,13 @@ import traceback
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from exporter.errors import ExporterError, LedgerError, LedgerMissing
-from exporter.ledger import postgres, postgres_connection, schema
+from exporter.ledger import migrations, postgres, postgres_connection, schema
 from exporter.ledger.postgres import (
     PostgresLedgerOptions,
     PostgresStorage,
@@ -28,6 +27,7 @@ from exporter.ledger.postgres_connection import CONNECTIONS
 from exporter.ledger.postgres_errors import translated
 from exporter.model import LIVE_LANE, QUARANTINE_RECORDS, PlanState
 from tests.contracts.ledger import BAD, BEGIN, NAME, Subject, at, everything, seal
+from tests.kit.ledgers import connected, noted
 from tests.kit.postgres import postgres_binaries, postgres_server, shared_postgres, version_of
 from tests.kit.processes import wait_until
 from tests.kit.servers import new_certificate
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from exporter.ledger.connection import Connection
     from tests.kit.postgres import Postgres
 
 RUNS: Final = """
@@ -155,7 +156,7 @@ def test_a_ledger_that_could_not_be_created_leaves_nothing(
 ) -> None:
     options = PostgresLedgerOptions(server.url(database))
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _add_column_and_fail))
+        patched.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, _add_column_and_fail))
         with pytest.raises(LedgerError, match="no_such_column"):
             create_postgres(options)
     assert execute(server, database, "SELECT to_regnamespace('audit_exporter')") == [(None,)]
@@ -201,13 +202,13 @@ def test_a_newer_and_an_older_ledger_ask_for_what_they_need(
     )
 
 
-def _add_column(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN host TEXT NOT NULL DEFAULT 'unknown'")
+def _add_column(connection: Connection) -> None:
+    connection.execute("ALTER TABLE runs ADD COLUMN host TEXT NOT NULL DEFAULT 'unknown'")
 
 
-def _add_column_and_fail(connection: sa.Connection) -> None:
+def _add_column_and_fail(connection: Connection) -> None:
     _add_column(connection)
-    connection.exec_driver_sql("SELECT no_such_column FROM runs")
+    connection.execute("SELECT no_such_column FROM runs")
 
 
 def test_migrate_brings_an_older_ledger_up_to_date_once(
@@ -218,10 +219,10 @@ def test_migrate_brings_an_older_ledger_up_to_date_once(
     version = schema.VERSION
     monkeypatch.setattr(schema, "VERSION", version + 1)
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _add_column_and_fail))
+        patched.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, _add_column_and_fail))
         with pytest.raises(LedgerError, match="no_such_column"):
             migrate_postgres(options)
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, _add_column))
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, _add_column))
     assert migrate_postgres(options) == (version, version + 1)
     assert migrate_postgres(options) == (version + 1, version + 1)
     with closing(PostgresStorage(options)) as storage, storage.reading() as rows:
@@ -312,9 +313,9 @@ def test_tls_trusts_the_authority_that_was_named_and_no_other(tmp_path: Path) ->
         trusting = PostgresLedgerOptions(url, tls_mode="verify-full", ca_file=server.certificate)
         create_postgres(trusting)
         with closing(PostgresStorage(trusting)) as storage, storage.reading() as rows:
-            assert rows._connection.exec_driver_sql(
-                "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
-            ).scalar_one()
+            assert rows._connection.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [
+                (True,)
+            ]
         other, _ = new_certificate(tmp_path)
         by_url = PostgresLedgerOptions(f"{url}?sslmode=verify-full")
         for distrusting in (replace(trusting, ca_file=other), replace(trusting, ca_file=None), by_url):
@@ -337,7 +338,7 @@ def test_tls_trusts_the_authority_that_was_named_and_no_other(tmp_path: Path) ->
 def test_an_error_of_the_server_says_what_to_do(state: str, hint: str) -> None:
     """Of what a test cannot make happen, the table alone."""
     cause = psycopg.errors.lookup(state)("what the server says\nDETAIL: a customer's data")
-    error = translated(sa.exc.DBAPIError("INSERT", {}, cause), "postgresql://h:5432/d")
+    error = translated(cause, "postgresql://h:5432/d")
     assert error.message == "the ledger postgresql://h:5432/d cannot be used: what the server says"
     assert hint in error.hint
 
@@ -352,14 +353,13 @@ def test_nothing_is_left_behind_in_a_session(subject: Subject) -> None:
         subject.deliver(subject.plan())
     with pytest.raises(LedgerError), subject.storage.writing() as rows:
         rows.insert_export(subject.export())
-    engine = cast("PostgresStorage", subject.storage)._database.engine
-    with engine.connect() as connection:
+    with connected(subject.storage) as connection:
         for question in (
             "SELECT name, setting FROM pg_settings WHERE source = 'session'",
             "SELECT statement FROM pg_prepared_statements",
             "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
         ):
-            assert connection.exec_driver_sql(question).fetchall() == []
+            assert connection.execute(question) == []
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_a_commit_is_at_least_on_disk(
     """Whatever the database's default is: an upload follows a commit."""
     execute(server, database, f"ALTER DATABASE {database} SET synchronous_commit = {default}")
     with closing(PostgresStorage(options)) as storage, storage.writing(NAME) as rows:
-        assert rows._connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == used
+        assert rows._connection.execute("SHOW synchronous_commit") == [(used,)]
 
 
 def test_the_database_itself_refuses_a_second_open_plan(subject: Subject) -> None:
@@ -410,39 +410,29 @@ ANALYZE audit_exporter.windows, audit_exporter.attempts
 def test_what_grows_without_end_is_never_scanned(server: Postgres, database: str, subject: Subject) -> None:
     """Also where an index's order would invite to walk all of it until something fits."""
     execute(server, database, MANY)
-    statements: list[tuple[str, Any]] = []
     with subject.storage.writing() as rows:
         connection = rows._connection  # type: ignore[attr-defined]
-
-        @sa.event.listens_for(connection, "before_cursor_execute")
-        def _note(*event: Any) -> None:  # noqa: ANN401 - as SQLAlchemy calls it
-            statements.append((event[2], event[3]))
-
-        rows.attempts("1")
-        for moment in (BEGIN, at(-24 * 400), at(24 * 400)):
-            rows.last_window_before("export 7", moment)
-            rows.last_window_before("no such export", moment)
-        rows.delete_windows("export 7", before=at(-24 * 400))
-        sa.event.remove(connection, "before_cursor_execute", _note)
+        with noted() as statements:
+            rows.attempts("1")
+            for moment in (BEGIN, at(-24 * 400), at(24 * 400)):
+                rows.last_window_before("export 7", moment)
+                rows.last_window_before("no such export", moment)
+            rows.delete_windows("export 7", before=at(-24 * 400))
+        assert len(statements) == 8
         for text, values in statements:
-            plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}", values)
-            (top,) = plan.scalar_one()
+            ((plan,),) = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}", values)
+            (top,) = plan
             blocks = top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"]
             assert blocks < 100, (text, values, top)
 
 
 def test_a_full_quarantine_is_one_journey_to_the_server(subject: Subject) -> None:
     """So that its transaction holds up the others for a tenth of a second, not for a thousand statements."""
-    statements: list[str] = []
-    engine = cast("PostgresStorage", subject.storage)._database.engine
-
-    @sa.event.listens_for(engine, "before_cursor_execute")
-    def _note(*event: Any) -> None:  # noqa: ANN401 - as SQLAlchemy calls it
-        statements.append(event[2])
-
     subject.begin()
-    subject.ledger.plan(subject.export(), subject.draft(bad=QUARANTINE_RECORDS), [BAD] * QUARANTINE_RECORDS)
-    assert sum("INSERT INTO bad_records" in text for text in statements) == 1
+    bad = [BAD] * QUARANTINE_RECORDS
+    with noted() as statements:
+        subject.ledger.plan(subject.export(), subject.draft(bad=QUARANTINE_RECORDS), bad)
+    assert sum("INSERT INTO bad_records" in text for text, _ in statements) == 1
 
 
 # --- transactions of several -------------------------------------------------------------------------
@@ -549,7 +539,7 @@ def test_a_process_takes_no_more_than_its_few_connections(
         try:
             for _ in range(3):
                 with storage.reading() as rows:
-                    rows._connection.exec_driver_sql("SELECT pg_sleep(0.01)")
+                    rows._connection.execute("SELECT pg_sleep(0.01)")
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end in a thread
             errors.append(error)
 
@@ -568,7 +558,7 @@ def test_a_process_takes_no_more_than_its_few_connections(
 def test_a_process_whose_connections_are_all_busy_says_so(
     storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage._database.engine.pool, "_timeout", 0.05)
+    monkeypatch.setattr(storage._database.pool, "patience_s", 0.05)
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
             stack.enter_context(storage.reading())
@@ -601,6 +591,38 @@ def test_a_connection_that_died_in_the_pool_costs_nobody_an_error(
     end_connections(server, database)
     with storage.reading() as rows:
         assert rows.exports()[0].sequence == 2
+
+
+def backend_of(storage: PostgresStorage) -> int:
+    """Which of the server's processes serves a transaction."""
+    with storage.reading() as rows:
+        ((number,),) = rows._connection.execute("SELECT pg_backend_pid()")
+    return int(number)
+
+
+def fail_after(storage: PostgresStorage, act: Callable[[Any], object]) -> None:
+    """A transaction that ends with an error after this was done on its connection."""
+    with storage.writing() as rows:
+        act(rows._connection)
+        raise LedgerError("no", hint="")
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1", "SELECT 1/0"], ids=["of its own", "of the database"])
+def test_an_error_in_a_transaction_costs_no_connection(storage: PostgresStorage, statement: str) -> None:
+    """It is undone, and the same connection serves the next one."""
+    before = backend_of(storage)
+    for _ in range(2):
+        with pytest.raises(LedgerError):
+            fail_after(storage, lambda connection: connection.execute(statement))
+        assert backend_of(storage) == before
+
+
+def test_a_connection_with_a_statement_under_way_serves_nobody_else(storage: PostgresStorage) -> None:
+    """As when a thread is interrupted: what it asked for would come as the answer to the next question."""
+    before = backend_of(storage)
+    with pytest.raises(LedgerError):
+        fail_after(storage, lambda connection: connection.driver.pgconn.send_query(b"SELECT pg_sleep(0.1)"))
+    assert backend_of(storage) != before
 
 
 def test_a_connection_that_is_lost_in_a_transaction_is_an_error_and_changes_nothing(
@@ -659,7 +681,7 @@ def test_a_statement_that_takes_too_long_is_an_error(
 
     def sleep() -> None:
         with closing(PostgresStorage(options)) as storage, storage.reading() as rows:
-            rows._connection.exec_driver_sql("SELECT pg_sleep(10)")
+            rows._connection.execute("SELECT pg_sleep(10)")
 
     refused(LedgerError, sleep, "statement timeout", "too slow")
 
@@ -671,8 +693,8 @@ def test_an_error_that_was_swallowed_does_not_pass_for_a_commit(
     subject.begin()
 
     def swallow() -> None:
-        with storage.writing() as rows, suppress(sa.exc.DBAPIError):
-            rows._connection.exec_driver_sql("SELECT 1/0")
+        with storage.writing() as rows, suppress(psycopg.Error):
+            rows._connection.execute("SELECT 1/0")
 
     refused(LedgerError, swallow, "failed without a word", "report")
 
