@@ -34,7 +34,10 @@ NAME: Final = "archive"
 
 _LEVEL = 1  # 2 takes 4 % longer to save 0.3 to 2.6 %; 3 takes twice as long
 _RAW_DEFLATE = -15
-_QUEUED_CHUNKS = 4  # evens out encoder and compressor; every one of them is memory
+_QUEUED_CHUNKS = 8  # evens out encoder and compressor, which also wait for each other's interpreter
+_QUEUED_BYTES = 5 << 20  # every chunk is memory: where they are more than this together,
+_LARGE_CHUNKS = 4  # no more than these wait
+_BUFFER_BYTES = 1 << 20  # of the file: a call that waits for the disk waits for the interpreter, too
 _SMALL_BYTES = 512 << 10  # of lines: below it, starting a thread and reading back takes longer than deflating
 _ZIP_MAX_BYTES = 0xFFFF_FFFE  # one more is the mark of a zip64 file
 
@@ -91,7 +94,8 @@ class ArchiveWriter:
         self._room = room
         self._count = 0
         self._finished = False
-        self._queue: deque[_Work] = deque()
+        self._queue: deque[tuple[_Work, int]] = deque()
+        self._queued_bytes = 0
         self._file: _File | None = None
         self._memory = io.BytesIO()
         self._member = _Member(self._memory, container, shape)
@@ -113,7 +117,7 @@ class ArchiveWriter:
         if self._worker is None and self._member.content_bytes + len(lines) > _SMALL_BYTES:
             self._submit(self._leave_memory).result()
             self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="archive")
-        self._submit(self._member.add, lines)
+        self._submit(self._member.add, lines, size_bytes=len(lines))
         self._count += count
 
     def finish(self, *, late: int, bad: int) -> Content:
@@ -134,16 +138,24 @@ class ArchiveWriter:
             archive_sha256=archive_sha256,
         )
 
-    def _submit(self, work: Callable[..., Any], *arguments: Any) -> _Work:  # noqa: ANN401 - any work's
-        if len(self._queue) == _QUEUED_CHUNKS:
+    def _submit(self, work: Callable[..., Any], *arguments: Any, size_bytes: int = 0) -> _Work:  # noqa: ANN401 - any work's
+        while not self._has_room(size_bytes):
             self._await_oldest()
         submit = _Done if self._worker is None else self._worker.submit
-        self._queue.append(submit(work, *arguments))
-        return self._queue[-1]
+        self._queue.append((submit(work, *arguments), size_bytes))
+        self._queued_bytes += size_bytes
+        return self._queue[-1][0]
+
+    def _has_room(self, size_bytes: int) -> bool:
+        """Whether one more may wait: a few in any case, and as many more as are small."""
+        most = _QUEUED_CHUNKS if self._queued_bytes + size_bytes <= _QUEUED_BYTES else _LARGE_CHUNKS
+        return len(self._queue) < most
 
     def _await_oldest(self) -> None:
-        self._queue[0].result()
+        work, size_bytes = self._queue[0]
+        work.result()
         self._queue.popleft()  # only now: what failed stays, so that no later call can succeed
+        self._queued_bytes -= size_bytes
 
     def _leave_memory(self) -> _File:
         """From here on into a file, which has what there is so far."""
@@ -355,4 +367,5 @@ _BODIES: dict[str, type[_Body]] = {"ndjson": _Ndjson, "json_array": _JsonArray, 
 
 def _create(path: Path) -> io.BufferedRandom:
     """A new file that nobody else may read."""
-    return io.BufferedRandom(io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+"))
+    file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+")
+    return io.BufferedRandom(file, _BUFFER_BYTES)

@@ -358,8 +358,17 @@ def test_a_finished_archive_leaves_no_thread_and_no_open_file(tmp_path: Path) ->
         write(tmp_path / "file", LINES)
 
 
-def test_an_encoder_waits_for_a_slow_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("queued_bytes", "most"),
+    [(archive._QUEUED_BYTES, archive._QUEUED_CHUNKS), (3 * len(LINES[0]), archive._LARGE_CHUNKS)],
+    ids=["small chunks", "large chunks"],
+)
+def test_an_encoder_waits_for_a_slow_compressor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queued_bytes: int, most: int
+) -> None:
+    """So memory stays bounded: a few chunks wait, however large they are, and some more if they are small."""
     monkeypatch.setattr(archive, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(archive, "_QUEUED_BYTES", queued_bytes)
     written, compressed, backlog = 0, 0, 0
     encoder_done = threading.Event()
     shape = archive._Ndjson.add
@@ -379,4 +388,4 @@ def test_an_encoder_waits_for_a_slow_compressor(tmp_path: Path, monkeypatch: pyt
         encoder_done.set()
         writer.finish(late=0, bad=0)
     assert compressed == len(LINES)
-    assert backlog <= archive._QUEUED_CHUNKS + 1
+    assert backlog <= most + 1
