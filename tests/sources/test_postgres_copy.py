@@ -595,6 +595,22 @@ def test_a_block_belongs_to_an_account_byte_by_byte(
     assert block.belongs_to(account) is belongs
 
 
+@given(stored=st.lists(st.sampled_from(["acme", 'a\\N\tc\v"', "", "\u2028", None]), max_size=4), asked=TEXTS)
+def test_an_account_is_shown_as_it_is_whoever_asked_whose_records_these_are(
+    stored: list[str | None], asked: str
+) -> None:
+    """What was seen for that is not looked at again, and changes nothing in what goes out."""
+    rows = [row(str(number), TIME, account) for number, account in enumerate(stored)]
+    layout = layout_of(shown=("id", "account"))
+    expected = CopyBlock(Branch.ON_TIME, layout, rows)
+    for account in (asked, *(account for account in stored if account is not None)):
+        block = CopyBlock(Branch.ON_TIME, layout, rows)
+        assert block.belongs_to(account) is (set(stored) <= {account})
+        assert block.columns["account"].json() == expected.columns["account"].json()
+        assert block.columns["account"].strings() == expected.columns["account"].strings()
+        assert NativeFormat().encode(block) == NativeFormat().encode(expected)
+
+
 @given(st.lists(st.none() | TEXTS | st.binary().map(lambda data: data.replace(b"\0", b""))))
 def test_raw_is_made_of_anything(values: list[str | bytes | None]) -> None:
     """There is no row that has no raw form, and what was UTF-8 in it can be read there."""

@@ -107,6 +107,7 @@ class CopyBlock:
         self._layout = layout
         self._rows = rows
         self._split = split
+        self._account: bytes | None = None  # of every row, once that was looked at and is so
 
     def __len__(self) -> int:
         """How many records."""
@@ -165,7 +166,9 @@ class CopyBlock:
             return False
         if len(self) == 1:
             return _field(self._rows[0], self._layout, self._layout.roles.account)[0] == expected
-        return self._of(self._layout.roles.account).count(expected) == len(self)
+        belongs = self._of(self._layout.roles.account).count(expected) == len(self)
+        self._account = expected if belongs else None
+        return belongs
 
     def raw(self, index: int) -> bytes:
         """What was read of one record, as JSON but for bytes that are not UTF-8."""
@@ -191,7 +194,11 @@ class CopyBlock:
     def _column(self, name: str) -> CopyValues:
         layout = self._layout
         is_time = name == layout.roles.time and self.branch is not Branch.UNREADABLE
-        return CopyValues(self._kind(name), layout, self._of(name), is_time=is_time)
+        if name == layout.roles.account and self._account is not None:
+            fields: Sequence[bytes] = Same(self._account, len(self))
+        else:
+            fields = self._of(name)
+        return CopyValues(self._kind(name), layout, fields, is_time=is_time)
 
     def _kind(self, name: str) -> Kind:
         return self._layout.columns[self._layout.position(name)].kind
