@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from exporter.means import Supply
     from exporter.places import Places
@@ -20,7 +20,7 @@ GROUP: Final = 32
 """So many exports take a step together at most, with one transaction for what the ledger has to know."""
 
 FILLING_S: Final = 0.1
-"""So long after the last group the next one waits to be at least half as large as it may be."""
+"""So long a group that could begin waits to be at least half as large as it may be."""
 
 ASIDE_S: Final = 0.5
 """So long those wait who have no place in a share of theirs, before others are taken on besides."""
@@ -48,19 +48,20 @@ class Grouping:
         waiting = len(self._places) + (self._supply.left if self._supply else 0)
         size = min(GROUP, ceil(waiting / self._renderers))
         group: list[Job] = []
+        is_whole = False
         for job in self._line(moment, is_left_out):
+            is_whole = job.name in self._large or len(group) + 1 >= size
             if job.name in self._large and group:
                 self._places.give_back([job])
                 break
             group.append(job)
-            if job.name in self._large or len(group) >= size:
-                self._full_until = moment + FILLING_S
-                return group
-        if len(group) < size // 2 and may_fill and moment < self._full_until:
+            if is_whole:
+                break
+        if may_fill and not is_whole and self._should_grow(group, size, moment):
             self._places.give_back(group)
             return []
         if group:
-            self._full_until = moment + FILLING_S
+            self._full_until = 0.0
         return group
 
     def moments(self) -> tuple[float, ...]:
@@ -73,6 +74,13 @@ class Grouping:
             self._large.add(job.name)
         else:
             self._large.discard(job.name)
+
+    def _should_grow(self, group: Sequence[Job], size: int, moment: float) -> bool:
+        """Whether there are few of them, and others may still come in time."""
+        if not group or len(group) >= size // 2:
+            return False
+        self._full_until = self._full_until or moment + FILLING_S
+        return moment < self._full_until
 
     def _line(self, moment: float, is_left_out: Callable[[Job], bool]) -> Iterator[Job]:
         """One after another, each of whom has a place when it comes out."""
