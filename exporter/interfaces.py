@@ -328,6 +328,19 @@ class Loadable(Protocol):
         ...
 
 
+@runtime_checkable
+class Preparable(Protocol):
+    """A destination, or a driver, for which several deliveries at once are less work than each by itself."""
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Do once what packages of these names will need, each of which is delivered next, or not at all.
+
+        Nothing of a package is there before its delivery. Never raises: what is wrong shows, with its
+        meaning, when something is delivered.
+        """
+        ...
+
+
 class Clock(Protocol):
     """The local clock."""
 

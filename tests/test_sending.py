@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import Mock
 
 from exporter import sending
+from exporter.errors import Conflict
 from exporter.sending import Moment, Sending
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class Named(str):
     def job(self) -> SimpleNamespace:
         """Whose it is: all go to one store."""
         return SimpleNamespace(destination=SimpleNamespace(endpoint="a store"))
+
+    @property
+    def plan(self) -> SimpleNamespace:
+        """What it is called in its store."""
+        return SimpleNamespace(name=str(self))
 
 
 class Uploads:
@@ -88,12 +94,16 @@ class Uploads:
 
 
 @contextmanager
-def sending_of(uploads: Uploads, now: Callable[[], Moment] = Moment.now) -> Iterator[Sending]:
+def sending_of(
+    uploads: Uploads,
+    now: Callable[[], Moment] = Moment.now,
+    tell: Callable[[Sequence[Any]], None] = lambda _: None,
+) -> Iterator[Sending]:
     failures: list[BaseException] = []
     opened = Sending(
         cast("Any", uploads),
         64,
-        tell=lambda _: None,
+        tell=tell,
         fail=failures.append,
         progress=lambda *_: None,
         must_end=lambda: False,
@@ -215,6 +225,19 @@ def test_an_answer_waits_for_no_upload_that_hangs() -> None:
         until(lambda: bool(opened._sent))
         assert opened.help_at() is not None  # or else a run would sleep until another upload ends
         look_after(opened, lambda: uploads.settled == [["1"]])
+
+
+def test_whoever_sleeps_hears_of_an_answer_that_waits_for_others() -> None:
+    """Or else it waits for an upload that hangs: nothing was to be looked after when they fell asleep."""
+    uploads, told = Uploads(), Event()
+    with sending_of(uploads, tell=lambda _: told.set()) as opened:
+        opened.put(named(2))
+        look_after(opened, lambda: len(uploads.begun) == 2)
+        assert opened.help_at() is None
+        uploads.end_of("1").set()
+        assert told.wait(DEADLINE_S)
+        assert opened.help_at() is not None
+        assert uploads.settled == []
 
 
 def test_who_looks_after_uploads_sleeps_meanwhile() -> None:
@@ -357,3 +380,74 @@ def test_nothing_waits_while_a_vendors_library_is_loaded() -> None:
         opened.put([])
         uploads.may_attempt.set()
         uploads.end_all()
+
+
+class Prepared:
+    """A destination that notes for whom it got ready, and may hang at it."""
+
+    def __init__(self) -> None:
+        self.endpoint = "a store"
+        self.names: list[Sequence[str]] = []
+        self.may_go_on = Event()
+        self.may_go_on.set()
+
+    def prepare(self, names: Sequence[str]) -> None:
+        self.names.append(list(names))
+        assert self.may_go_on.wait(2 * DEADLINE_S)
+
+
+def planned_for(destination: object, *names: str) -> list[Ready]:
+    job = SimpleNamespace(destination=destination)
+    return cast("list[Ready]", [Mock(job=job, plan=SimpleNamespace(name=name)) for name in names])
+
+
+class Sent(Uploads):
+    """Uploads that are over at once, but for attempts that another process was first at."""
+
+    def __init__(self, *taken: str) -> None:
+        super().__init__()
+        self._taken = taken
+
+    def attempt(self, group: Sequence[Any]) -> list[Any]:
+        """One transaction for all of them."""
+        return [Conflict("taken") if one.plan.name in self._taken else one for one in group]
+
+    def send(self, name: str, *_: object) -> None:
+        """Note it."""
+        self.begun.append(cast("Any", name).plan.name)
+
+
+def test_a_destination_prepares_once_for_all_that_were_recorded_together() -> None:
+    """Not for what another process sends, and for each destination apart."""
+    one, other, alone = Prepared(), Prepared(), Prepared()
+    uploads = Sent("b")
+    with sending_of(uploads) as opened:
+        opened.put(
+            [*planned_for(one, "a", "b", "c"), *planned_for(other, "d", "e"), *planned_for(alone, "f")]
+        )
+        until(lambda: len(uploads.begun) == 5)
+    assert (one.names, other.names, alone.names) == ([["a", "c"]], [["d", "e"]], [])
+
+
+def test_who_is_prepared_for_is_sent_afterwards() -> None:
+    hanging = Prepared()
+    hanging.may_go_on.clear()
+    uploads = Sent()
+    with sending_of(uploads) as opened:
+        opened.put(planned_for(hanging, "a", "b"))
+        until(lambda: hanging.names == [["a", "b"]])
+        assert uploads.begun == []
+        hanging.may_go_on.set()
+        until(lambda: uploads.begun == ["a", "b"])
+
+
+def test_a_destination_that_hangs_while_it_prepares_holds_back_nobody_else() -> None:
+    """Not even its own others, each of which can do it all alone."""
+    hanging, well = Prepared(), Prepared()
+    hanging.may_go_on.clear()
+    uploads = Sent()
+    with sending_of(uploads) as opened:
+        opened.put([*planned_for(hanging, "a", "b"), *planned_for(well, "c", "d")])
+        look_after(opened, lambda: sorted(uploads.begun) == ["b", "c", "d"])
+        hanging.may_go_on.set()
+        until(lambda: len(uploads.begun) == 4)

@@ -12,12 +12,14 @@ import hashlib
 import os
 import secrets
 import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import FileIO
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from exporter.destinations.directory_folders import Folders, inode_of, sync
 from exporter.destinations.object_store import ObjectStoreSettings
@@ -28,14 +30,15 @@ from exporter.model import Finding, Level, Receipt
 from exporter.notation.values import FilePath  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from exporter.destinations.object_store import Driver
     from exporter.destinations.uploads import Opened
     from exporter.model import Package
     from exporter.network.guard import Guard
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 19  # of an archive that is larger; a put holds two
 MAX_COMPONENT_BYTES = 255  # of every file system in use; one that is missing cannot be asked
 LEFTOVER_AGE_S = 24 * 3600
 LEFTOVERS = "*.part"
@@ -92,6 +95,8 @@ class DirectoryStore:
             None  # the root that `_leads_out` found no link on the way to
         )
         self._swept = False
+        self._mark = 0, ""  # of a process: its id, and what nobody else has
+        self._numbers = count()
         self._folds: bool | None = None
         self.name = self.endpoint = f"file://{self._root}"
 
@@ -115,19 +120,36 @@ class DirectoryStore:
 
     def put(self, package: Package, progress: Callable[[int], None]) -> Receipt:
         """Create the file whole, or not at all; never replace one."""
-        temporary = f"{self._incoming}/{secrets.token_hex(8)}.part"
+        temporary = self._temporary()
         try:
             with opened(package) as archive, _refusing(package.name):
                 folder = self._folder_of(package.name)
-                self._folders.make(str(self._incoming))
                 self._sweep_once()
-                _copy(package, archive, temporary, progress)
+                with self._new_file(temporary) as file:
+                    _copy(package, archive, file, progress)
                 self._folders.make(folder)
             self._publish(temporary, f"{self._root}/{package.name}", folder)
         finally:
             with suppress(OSError):  # the outcome is decided; a leftover is swept a day later
                 os.unlink(temporary)  # noqa: PTH108 - text, as `folders` has it
         return Receipt(f"{self.name}/{package.name}")
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Make the folders of several files, with one sync for neighbours.
+
+        What is left out, because of a link or something wrong, is the put's own matter.
+        """
+        neighbours: defaultdict[str, list[str]] = defaultdict(list)
+        for name in names:
+            folder, _, file = name.rpartition("/")
+            around, _, own = folder.rpartition("/")
+            if _is_plain([own, file]):
+                neighbours[around].append(own)
+        for around, folders in neighbours.items():
+            with suppress(OSError, Refused):
+                place = self._folder_of(f"{around}/any")
+                self._folders.make(place)
+                self._folders.make_together(place, folders)
 
     def check(self, probe: str) -> Sequence[Finding]:
         """Create the probe near its place, and prove that it cannot be replaced; leaves nothing behind."""
@@ -140,10 +162,26 @@ class DirectoryStore:
             message = f"the directory {self._root} cannot be used: {error.strerror}"
             return [Finding(self.name, Level.ERROR, message, _hint(error))]
 
+    def _temporary(self) -> str:
+        """A name that nobody else takes, on whatever machine; forks have a mark of their own."""
+        process_id = os.getpid()
+        if self._mark[0] != process_id:
+            self._mark = process_id, secrets.token_hex(8)
+        return f"{self._incoming}/{self._mark[1]}-{next(self._numbers)}.part"
+
+    def _new_file(self, path: str) -> FileIO:
+        """One for whoever may read the directory, and without a buffer: there is a chunk in hand."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        try:
+            return FileIO(os.open(path, flags, 0o666), "w")
+        except FileNotFoundError:
+            self._folders.make(str(self._incoming))
+            return FileIO(os.open(path, flags, 0o666), "w")
+
     def _folder_of(self, name: str) -> str:
         """Where the file of this name belongs, inside of the root whatever links there are."""
         *around, own = name.split("/")
-        if not {"", ".", ".."}.isdisjoint([*around, own]):
+        if not _is_plain([*around, own]):
             raise Refused(f"'{name}' is not a name for a file", hint="report this as a defect")
         folders = list(accumulate([str(self._root), *around], "{}/{}".format))
         if self._leads_out(folders):
@@ -189,6 +227,11 @@ class DirectoryStore:
             raise ObjectExists(f"{target} already exists")
 
 
+def _is_plain(parts: Iterable[str]) -> bool:
+    """Whether each of these leads from a folder to something in it."""
+    return {"", ".", ".."}.isdisjoint(parts)
+
+
 @contextmanager
 def _usable(path: Path) -> Iterator[None]:
     """What the file system says against this path is a mistake in the configuration."""
@@ -214,33 +257,70 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _copy(package: Package, archive: Opened, path: str, progress: Callable[[int], None]) -> None:
-    with _new_file(path) as file:
-        for chunk in _chunks(package, archive):
-            rest = chunk
-            while rest:
-                rest = rest[file.write(rest) :]
-            progress(len(chunk))
-        os.fsync(file.fileno())
-
-
-def _chunks(package: Package, archive: Opened) -> Iterator[memoryview]:
-    """The archive. Raises NotSent behind the last one if it is a file that changed."""
-    if isinstance(package.body, bytes):
-        yield memoryview(package.body)
+def _copy(package: Package, archive: Opened, file: FileIO, progress: Callable[[int], None]) -> None:
+    """Write the archive and sync it. Raises NotSent if it is a file that changed."""
+    if package.content.archive_bytes > CHUNK_BYTES:
+        _copy_large(package, archive, file, progress)
         return
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(min(CHUNK_BYTES, max(1, package.content.archive_bytes))))
-    while count := archive.readinto(buffer):
-        digest.update(buffer[:count])
-        yield buffer[:count]
-    if digest.hexdigest() != package.content.archive_sha256:
+    body = package.body if isinstance(package.body, bytes) else archive.read(CHUNK_BYTES + 1)
+    if body is not package.body and hashlib.sha256(body).hexdigest() != package.content.archive_sha256:
         raise changed(package)
+    _write(file, memoryview(body))
+    progress(len(body))
+    os.fsync(file.fileno())
 
 
-def _new_file(path: str) -> FileIO:
-    """One that whoever may read the directory may read, and without a buffer: there is a chunk in hand."""
-    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w")
+def _copy_large(package: Package, archive: Opened, file: FileIO, progress: Callable[[int], None]) -> None:
+    """The same, proven by what is in the new file, which is hashed while more is written and synced."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    with _Proof(file) as proof:
+        while count := archive.readinto(buffer):
+            _write(file, buffer[:count])
+            proof.add(count)
+            progress(count)
+        os.fsync(file.fileno())
+        if proof.sha256() != package.content.archive_sha256:
+            raise changed(package)
+
+
+class _Proof:
+    """The hash of a file in the making, by a thread of its own that reads what is written."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._end = 0
+        self._digest = hashlib.sha256()
+        self._buffer = memoryview(bytearray(CHUNK_BYTES))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="proof")
+        self._added: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def add(self, count: int) -> None:
+        """So many more bytes are in the file, a chunk at most."""
+        self._added.append(self._thread.submit(self._read, self._end, count))
+        self._end += count
+
+    def sha256(self) -> str:
+        """In hexadecimal, of all that was added. Raises OSError."""
+        for added in self._added:
+            added.result()
+        return self._digest.hexdigest()
+
+    def _read(self, start: int, count: int) -> None:
+        while found := os.preadv(self._file.fileno(), [self._buffer[:count]], start):
+            self._digest.update(self._buffer[:found])
+            start, count = start + found, count - found
+
+
+def _write(file: FileIO, data: memoryview) -> None:
+    """All of it, however little the system takes at once."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _link(temporary: str, target: str) -> bool:

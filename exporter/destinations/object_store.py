@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.destinations.probe import PROBE_FOLDER
 from exporter.errors import ConfigError, Refused
-from exporter.interfaces import Loadable, ObjectStore
+from exporter.interfaces import Loadable, ObjectStore, Preparable
 from exporter.keys import account_folder, normal_prefix, object_name
 from exporter.model import Finding, Package, Stamp
 from exporter.notation.strict import Strict
@@ -95,6 +95,11 @@ class ObjectStoreDestination:
         """What the first delivery would load."""
         if isinstance(self._driver, Loadable):
             self._driver.load()
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """What deliveries of these names have in common."""
+        if isinstance(self._driver, Preparable):
+            self._driver.prepare(names)
 
     def check(self) -> Sequence[Finding]:
         """Write a real object next to the records, as far as that can prove that a delivery would succeed."""

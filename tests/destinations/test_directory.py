@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.destinations import directory
 from exporter.destinations.directory import DirectoryStore
 from exporter.errors import (
     ConfigError,
@@ -418,6 +420,72 @@ def test_an_archive_that_changed_in_the_workspace_does_not_land(
         store.put(package, ignore)
     assert not (root / NAME).exists()
     assert leftovers(root) == []
+
+
+@pytest.mark.parametrize("size", [directory.CHUNK_BYTES, directory.CHUNK_BYTES + 1, 3_500_000])
+def test_an_archive_of_any_size_lands_as_it_is(
+    store: DirectoryStore, root: Path, tmp_path: Path, size: int
+) -> None:
+    """And all of it counts as progress, once."""
+    content, told = os.urandom(size), list[int]()
+    store.put(package_of(tmp_path, content), told.append)
+    assert (root / NAME).read_bytes() == content
+    assert sum(told) == size
+
+
+@pytest.mark.parametrize("at", [0, directory.CHUNK_BYTES + 1, -1])
+def test_a_large_archive_that_changed_in_the_workspace_does_not_land(
+    store: DirectoryStore, root: Path, tmp_path: Path, at: int
+) -> None:
+    content = bytearray(os.urandom(3 * directory.CHUNK_BYTES))
+    package = package_of(tmp_path, bytes(content))
+    content[at] ^= 1
+    file_of(package).write_bytes(content)
+    with pytest.raises(NotSent, match="changed in the workspace"):
+        store.put(package, ignore)
+    assert not (root / NAME).exists()
+    assert leftovers(root) == []
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_large_archive_that_is_longer_or_shorter_does_not_land(
+    store: DirectoryStore, root: Path, tmp_path: Path, more: int
+) -> None:
+    content = os.urandom(3 * directory.CHUNK_BYTES)
+    package = package_of(tmp_path, content)
+    file_of(package).write_bytes(content + b"x" if more > 0 else content[:more])
+    with pytest.raises(NotSent, match="changed in the workspace"):
+        store.put(package, ignore)
+    assert not (root / NAME).exists()
+
+
+def test_a_large_file_is_proven_by_what_is_in_it(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read from the workspace may be right, and what was written wrong."""
+    monkeypatch.setattr(directory, "_write", lambda file, data: file.write(bytes(len(data))))
+    with pytest.raises(NotSent):
+        store.put(package_of(tmp_path, os.urandom(2 * directory.CHUNK_BYTES)), ignore)
+    assert not (root / NAME).exists()
+
+
+def test_a_disk_that_fills_up_under_a_large_archive_leaves_nothing(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file, and no thread that goes on."""
+    threads = threading.enumerate()
+
+    def fill(_file: object, _data: object) -> None:
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room.pop()
+
+    room = [1, 2]
+    monkeypatch.setattr(directory, "_write", fill)
+    with pytest.raises(Refused, match="No space left"):
+        store.put(package_of(tmp_path, os.urandom(5 * directory.CHUNK_BYTES)), ignore)
+    assert leftovers(root) == []
+    assert threading.enumerate() == threads
 
 
 def test_what_a_crash_left_behind_goes_after_a_day(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
