@@ -17,15 +17,19 @@ import traceback
 import warnings
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import ceil
 from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.reduction import ForkingPickler
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import Defect, ExporterError, WorkerLost
+from exporter.model import Content, Plan, Range, Receipt, Rendering, Stamp, Window
 from exporter.outcome import Report, Trouble
 from exporter.sending import load
+from exporter.steps import Delivered
 from exporter.turns import Turns
 
 if TYPE_CHECKING:
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 
     from exporter.ledger.rules import Standing
     from exporter.means import Means
-    from exporter.steps import Delivered, Job
+    from exporter.steps import Job
 
 SHARE: Final = 4
 """Of fewer exports than this for each process, there are fewer processes: a start costs time, too."""
@@ -43,6 +47,16 @@ GOES_ON: Final = "nothing is lost, the next run goes on from here"
 
 LOOK_S: Final = 0.2
 """How often to look whether the run has to end."""
+
+
+def _send_by_value(kind: type[Any]) -> None:
+    """Let what is sent of this kind be its fields: as dataclasses do it, it takes three times as long."""
+    values_of = attrgetter(*(one.name for one in fields(kind)))
+    ForkingPickler.register(kind, lambda one: (kind, values_of(one)))
+
+
+for _kind in (Delivered, Plan, Range, Window, Rendering, Stamp, Content, Receipt):
+    _send_by_value(_kind)
 
 
 def worthwhile(most: int, due: int) -> int:
