@@ -67,11 +67,12 @@ class Settings:
 
     There are up to ``processes``, and in each so many ``workers`` that read and render.
     ``uploads`` bounds the archives in the workspace as well, and so does ``workspace_bytes``, checked
-    before each rendering; uploads that are slow may take up as much again.
+    before each rendering; uploads that are slow may take up as much again. The share that one store has of
+    them is two groups': the next is rendered while the objects of the last are on their way.
     """
 
     workers: int
-    uploads: int = 64
+    uploads: int = 128
     budget: timedelta | None = None
     insist: bool = False  # try blocked exports now: a person asked for them by name
     processes: int = 1

@@ -24,7 +24,7 @@ PREFIX: Final = "audit-exporter-"
 LOCK: Final = ".lock"
 _EMPTY: Final = ".empty"
 
-MEMORY_BYTES: Final = 4 << 20
+MEMORY_BYTES: Final = 8 << 20
 """Of all packages of a process as much stays in memory, however many wait; what is beyond goes into files.
 
 It is what the places of a run take up with some 500 records each; more would wait only where a store is slow.
