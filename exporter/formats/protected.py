@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.formats.conversions import Remembered
 from exporter.formats.masking import MaskedColumn
 from exporter.formats.protection import MASKED, ORIGINAL, changes
+from exporter.formats.secret_signs import prepare
 from exporter.formats.selection import NULL, readable
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Protection:
         self.masks_secrets = rendering.mask_secrets
         self._shows = shows
         self.is_needed = bool(self.ways or rendering.mask_secrets or shows)
+        if self.masks_secrets:
+            prepare()
 
     def shows(self, column: str) -> bool:
         """Whether a format that gives every column gives this one."""

@@ -7,7 +7,10 @@ It must not decide what a secret is.
 
 from __future__ import annotations
 
+import os
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from exporter.formats.secret_names import ENDINGS
@@ -15,7 +18,7 @@ from exporter.formats.secret_names import ENDINGS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hyperscan import Database
+    from hyperscan import Database, Scratch
 
 _SPACE: Final = r"(?:\\+[nrt]|[ \t\r\n])*"
 _ESCAPE: Final = r"\\(?:[bfnrt]|u[0-9A-Fa-f]{4})"
@@ -51,17 +54,43 @@ _SIGNS: Final = (
 
 
 _OF_THREAD: Final = threading.local()
+_ready: Future[Database] | None = None
+_lock: Final = threading.Lock()
 
 
-def _scanner() -> Database:
-    """The signs made ready for this thread: the room that a scan works in cannot be shared."""
+def prepare() -> Future[Database]:
+    """Begin to make the signs ready, which takes 25 ms beside whatever else comes before the first look.
+
+    Once, for all threads, and for processes that are forked later: a fork waits until it is done.
+    """
+    global _ready  # noqa: PLW0603 - there is one for the process
+    with _lock:
+        if _ready is None:
+            thread = ThreadPoolExecutor(1, thread_name_prefix="signs")
+            _ready = thread.submit(_made)
+            thread.shutdown(wait=False)
+            if hasattr(os, "register_at_fork"):  # where there are forks
+                os.register_at_fork(before=partial(wait, [_ready]))
+        return _ready
+
+
+def _made() -> Database:
+    import hyperscan
+
+    found = hyperscan.Database()
+    found.compile(expressions=["|".join(f"(?:{sign})" for sign in _SIGNS).encode()], ids=[0])
+    return found
+
+
+def _scanner() -> tuple[Database, Scratch]:
+    """The signs made ready, and the room that a scan works in, which threads cannot share."""
     try:
-        found: Database = _OF_THREAD.scanner
+        found: tuple[Database, Scratch] = _OF_THREAD.scanner
     except AttributeError:
-        import hyperscan
+        database = prepare().result()
+        from hyperscan import Scratch
 
-        found = _OF_THREAD.scanner = hyperscan.Database()
-        found.compile(expressions=["|".join(f"(?:{sign})" for sign in _SIGNS).encode()], ids=[0])
+        found = _OF_THREAD.scanner = (database, Scratch(database))
     return found
 
 
@@ -72,5 +101,6 @@ def places(text: bytes) -> Sequence[int]:
     def note(_id: int, _start: int, end: int, _flags: int, _context: object) -> None:
         found.append(end - 1)
 
-    _scanner().scan(text, match_event_handler=note)
+    database, scratch = _scanner()
+    database.scan(text, match_event_handler=note, scratch=scratch)
     return sorted(found)
