@@ -293,7 +293,7 @@ def test_what_surprises_check_at_one_destination_hides_none_of_the_others(
 HUNG: Final = 180  # more than a run has places
 HEALTHY: Final = 30
 MOST_HUNG: Final = 32
-"""With what may be under way at one server by then (48), fewer than all that hang."""
+"""With what may be under way at one server by then (96), fewer than all that hang."""
 
 
 @dataclass
