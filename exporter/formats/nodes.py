@@ -9,9 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from exporter.formats.conversions import NULL, converted
+from exporter.formats.conversions import NULL, TIMES, converted
 from exporter.formats.weaving import each_woven, woven
 from exporter.fragments import Same, Strings, has_null, picked
 
@@ -185,13 +185,17 @@ class Delivery(Expression):
         return Same(b"%d" % view.sequence, view.count)
 
 
+_CERTAIN: Final = frozenset({("instant",), *(("instant", name) for name in TIMES)})
+"""What never gives null: the time column as a time. What may follow, need not take that."""
+
+
 class Column(Expression):
     """A column's values, converted."""
 
     def __init__(self, name: str, conversions: tuple[str, ...]) -> None:
         self.name = name
         self._conversions = conversions
-        self.nullable = conversions[:1] != ("instant",)
+        self.nullable = conversions not in _CERTAIN
 
     def fragments(self, view: View) -> Sequence[bytes]:
         """One for each record."""

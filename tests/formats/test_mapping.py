@@ -123,6 +123,15 @@ def rows_of_anything(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
+AT_MIDNIGHT: Final = {
+    **dict.fromkeys(NAMES),
+    "id": 0,
+    "time": Instant("2000-01-01", "00:00:00", "", "T", ""),
+    "account": "acme",
+    "json": JsonText("null"),
+}
+
+
 def as_moments(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: Moment(value.date, value.time, value.digits, value.text)
@@ -149,6 +158,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @fast
 @given(formats, rows_of_anything())
 @example({"fields": {"a": "time | epoch"}, "nulls": "keep"}, [])
+@example({"fields": {"a": ["time | rfc3339 | number"]}, "nulls": "omit"}, [AT_MIDNIGHT])
 def test_every_mapping_gives_what_the_plain_evaluation_gives(
     file: Path, content: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
