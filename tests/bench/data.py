@@ -1,7 +1,9 @@
 """Source databases for the benchmarks: realistic records, the same in PostgreSQL and SQLite, at every call.
 
-One account, ``BIG``, has many; the others a few hundred each. A record is about 540 bytes of JSON. Texts
-hold what costs encoders time: quotes, line feeds, backslashes, characters beyond ASCII, NULLs, JSON.
+One account, ``BIG``, has many; the others a few hundred each. A record is about 540 bytes of JSON, which
+ISA-L's level 1 makes 23 % of, as in the facts that the goals come from: identifiers, as services make them at
+random, are most of what does not compress. Texts hold what costs encoders time: quotes, line feeds,
+backslashes, characters beyond ASCII, NULLs, JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,16 +49,16 @@ _ACTIONS: Final = (
     "user.left",
 )
 _NOTES: Final = (
-    "from a new device, after the second factor was asked for and given",
-    'with the reason "quarterly review, see the ticket" and no approval',
-    "in the folder C:\\Reports\\2026, which 14 others can read",
-    "for the team Zürich\u2013Nachtschicht, as asked for in “Übergabe”",
-    "in two steps:\nfirst the copy, then the removal of what was there",
-    "by the nightly job, together with everything that had waited for it",
+    "from a new device",
+    'with the reason "quarterly review"',
+    "in the folder C:\\Reports\\2026",
+    "for the team Zürich\u2013Nachtschicht (“Übergabe”)",
+    "in two steps:\na copy, then the removal",
+    "by the nightly job, with what had waited",
 )
 _AGENTS: Final = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
-    "okta-sdk-java/14.0.1",
+    "Mozilla/5.0 (X11; Linux) Firefox/13",
+    "okta-sdk-java/14.0",
     "Terraform/1.9",
 )
 
@@ -73,30 +76,28 @@ def records(account: str, count: int, first_id: int) -> Iterator[Row]:
         number = pick.getrandbits(48)
         moment = START + (index + pick.random()) * step  # to the microsecond, as clocks have it
         person = number % 5000
-        summary = (
-            f"user{person}@example.com changed campaign-{number % 999_983} {_NOTES[number % 6]}; "
-            f"request {number:012x} was answered"
-        )
+        target = f"campaign-{number % 999_983}"
         yield (
             first_id + index,
             f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}",
             account,
             f"user{person}@example.com",
             _ACTIONS[number % 5 + (number % 97 == 0)],
-            None if number % 11 == 0 else f"campaign-{number % 999_983}",
-            summary,
-            f"203.0.{number % 113}.{number % 251}",
-            _details(number),
+            None if number % 11 == 0 else target,
+            f"user{person}@example.com changed {target} {_NOTES[number % 6]}",
+            f"203.{number % 211}.{number % 113}.{number % 251}",
+            _details(number, pick),
         )
 
 
-def _details(number: int) -> str:
+def _details(number: int, pick: random.Random) -> str:
     """A JSON object, spelt as PostgreSQL's jsonb spells it, so that both databases hold the same text."""
     found = {
-        "agent": _AGENTS[number % 3],
+        "agent": f"{_AGENTS[number % 3]}.{number % 29}",
         "result": "SUCCESS" if number % 7 else "FAILURE",
-        "session": f"{number:012x}",
-        "attempts": number % 4,
+        "request": str(UUID(int=pick.getrandbits(128), version=4)),
+        "session": str(UUID(int=pick.getrandbits(128), version=4)),
+        "device": str(UUID(int=pick.getrandbits(128), version=4)),
         "elevated": number % 13 == 0,
     }
     return json.dumps(dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0]))))
