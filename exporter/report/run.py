@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,11 +26,11 @@ COUNTS: Final = ("Records", "Late", "Bad", "Bytes")
 
 
 def as_json(report: Report, problems: tuple[ConfigProblem, ...], *, dry_run: bool) -> dict[str, Any]:
-    """The whole outcome, every object named."""
+    """The whole outcome, every object named, as orjson writes it: of a dataclass its fields."""
     return {
         "dry_run": dry_run,
         "exit_status": exit_status(report, problems),
-        "objects": [asdict(line) for line in report.lines],
+        "objects": report.lines,
         "failing": {
             name: {"error": error.message, "hint": error.hint} for name, error in report.failing.items()
         },
