@@ -111,6 +111,11 @@ class MariaDb:
         return True
 
 
+def require_mariadb() -> None:
+    """Leave the test out where MariaDB is not installed."""
+    _program("mariadb-install-db")
+
+
 @contextmanager
 def mariadb_server(*, tls: bool = False, **settings: str) -> Iterator[MariaDb]:
     """A server of one's own; settings are the server's options, with underscores."""
