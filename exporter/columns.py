@@ -300,6 +300,8 @@ class RowBlock:
     Rows hold the columns that were asked for, and id, time and account; the source may have more.
     """
 
+    is_portable = True
+
     def __init__(self, branch: Branch, layout: Layout, rows: Sequence[Sequence[object]]) -> None:
         self.branch = branch
         self._layout = layout
@@ -308,6 +310,10 @@ class RowBlock:
     def __len__(self) -> int:
         """How many records."""
         return len(self._rows)
+
+    def __reduce__(self) -> tuple[type[RowBlock], tuple[object, ...]]:
+        """Its rows, and nothing that was made of them."""
+        return RowBlock, (self.branch, self._layout, self._rows)
 
     @cached_property
     def columns(self) -> Mapping[str, ValueColumn]:

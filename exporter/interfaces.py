@@ -62,6 +62,11 @@ class Block(Protocol):
         """The columns that were asked for, by their names in the source, in the source's order."""
         ...
 
+    @property
+    def is_portable(self) -> bool:
+        """Whether another process may encode it, as to pickle it takes far less than to encode it."""
+        ...
+
     def __len__(self) -> int:
         """How many records."""
         ...

@@ -43,6 +43,10 @@ class Observer(Protocol):
         """This export has nothing more to do in this run."""
         ...
 
+    def slowed(self, why: str, hint: str) -> None:
+        """Nothing has failed, but some of it took longer than it should."""
+        ...
+
 
 class Supply(Protocol):
     """Exports that this process may take from others' reach; for the thread of the turns."""
@@ -65,7 +69,8 @@ class Supply(Protocol):
 class Settings:
     """How much at a time, and for how long. ``budget`` ends the starting of new work.
 
-    There are up to ``processes``, and in each so many ``workers`` that read and render.
+    There are up to ``processes``, and in each so many ``workers`` that read and render. Beside each, so many
+    ``encoders`` are processes that help with what is large.
     ``uploads`` bounds the archives in the workspace as well, and so does ``workspace_bytes``, checked
     before each rendering; uploads that are slow may take up as much again. The share that one store has of
     them is two groups': the next is rendered while the objects of the last are on their way.
@@ -76,6 +81,7 @@ class Settings:
     budget: timedelta | None = None
     insist: bool = False  # try blocked exports now: a person asked for them by name
     processes: int = 1
+    encoders: int = 0
     list_objects: bool = False  # keep a line for each object, for somebody who wants to see them all
     workspace_bytes: int = 2 << 30
 

@@ -36,9 +36,11 @@ from exporter.steps import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from exporter.beginning import Known
+    from exporter.encoders import Encoders
     from exporter.interfaces import Clock, FormatCompiler, Source
     from exporter.ledger.rules import Ledger, Rules, Standing
     from exporter.model import Export, Lane, Plan, Rendering
@@ -77,6 +79,10 @@ class Pipeline(Beginning):
         """Load what each process would for its first step, and hold no connection that two would have."""
         self._readings.load(rendering)
         self.rest()
+
+    def helped(self, count: int) -> AbstractContextManager[Encoders]:
+        """So many more processes encode what is large; to be entered while no other thread runs."""
+        return self._readings.helped(count)
 
     def rest(self) -> None:
         """Let go of all connections: what comes next opens new ones, in whatever process."""

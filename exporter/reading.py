@@ -7,11 +7,13 @@ and the next goes on. It must not know the ledger.
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from exporter.encoders import Encoders
+from exporter.encoders import Task as EncodingTask
 from exporter.errors import ExporterError, SourceBusy, SourceChanged, SourceError
 from exporter.interfaces import LineSource
 from exporter.model import Occasion
@@ -51,6 +53,7 @@ class Archive:
 class _Task:
     step: Step
     form: Format
+    occasion: Occasion
 
 
 @dataclass(slots=True)
@@ -91,6 +94,13 @@ class Readings:
         self._source = source
         self._workspace = workspace
         self._compile = compile_format
+        self._encoders = Encoders(0, compile_format)
+
+    @contextmanager
+    def helped(self, count: int) -> Iterator[Encoders]:
+        """So many processes encode what is large; to be entered while no other thread runs."""
+        with Encoders(count, self._compile) as self._encoders:
+            yield self._encoders
 
     def load(self, rendering: Rendering) -> None:
         """Find out about the source and compile a format, to keep what comes of it; errors come again."""
@@ -108,19 +118,20 @@ class Readings:
         columns = frozenset(self._source.columns()) if any(step.is_planned for step in steps) else None
         tasks = []
         for step in steps:
-            form = result_of(partial(self._form, step, columns))
-            if isinstance(form, Exception):
-                done(step, form)
+            task = result_of(partial(self._task, step, columns))
+            if isinstance(task, Exception):
+                done(step, task)
             else:
-                tasks.append(_Task(step, form))
-        _Pass(self._source, self._workspace, tasks, (done, late), room_bytes).run()
+                tasks.append(task)
+        _Pass(self._source, self._workspace, self._encoders, tasks, (done, late), room_bytes).run()
 
-    def _form(self, step: Step, columns: frozenset[str] | None) -> Format:
+    def _task(self, step: Step, columns: frozenset[str] | None) -> _Task:
         job, rendering = step.job, step.rendering
         key = job.key() if job.key is not None and rendering.key_id else None
         # Null for a column that the source has lost: a plan that may have landed stays.
         there = columns if step.is_planned else None
-        return self._compile(rendering, Occasion(step.sequence, step.range.window.end, there, key))
+        occasion = Occasion(step.sequence, step.range.window.end, there, key)
+        return _Task(step, self._compile(rendering, occasion), occasion)
 
 
 class _Pass:
@@ -130,12 +141,14 @@ class _Pass:
         self,
         source: Source,
         workspace: Workspace,
+        encoders: Encoders,
         tasks: Sequence[_Task],
         told: tuple[Done, Late],
         room_bytes: float,
     ) -> None:
         self._source = source
         self._workspace = workspace
+        self._encoders = encoders
         self._left = {task.step.job.name: task for task in tasks}
         self._done, self._late = told
         self._room_bytes = room_bytes
@@ -215,7 +228,9 @@ class _Pass:
     def _archive(self, task: _Task, blocks: Iterable[Block]) -> Archive:
         step, folder = task.step, self._workspace.folder()
         try:
-            renderer = Renderer(task.form, step.rendering, step.range.account, step.limit_bytes)
+            account = step.range.account
+            ahead = partial(self._encoders.encode, EncodingTask(step.rendering, task.occasion, account))
+            renderer = Renderer(task.form, step.rendering, account, step.limit_bytes, ahead)
             rendered = renderer.render(blocks, folder, member_of(step.name, step.rendering))
         except BaseException:
             folder.discard()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import errno
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,20 +18,24 @@ import orjson
 
 from exporter.archive import NAME, ArchiveWriter, TooLargeForZip
 from exporter.batches import Cuts, KeyFile, LineFile
-from exporter.errors import WorkspaceError, WrongAccount
+from exporter.encoding import Encoding, one_by_one
+from exporter.errors import WorkspaceError
 from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import BinaryIO
 
     from exporter.archive import Room
+    from exporter.encoding import Encoded
     from exporter.interfaces import Block, Format
     from exporter.model import Batch, Content, Key, Rendering
 
-KEPT_BYTES: Final = 1_000_000
+    Ahead = Callable[[Encoding, Iterable[Block]], Generator[tuple[Block, Encoded]]]
+    """Blocks and what comes of them, in their order."""
+
 WHOLE_BYTES: Final = QUARANTINE_BYTES - QUARANTINE_RECORDS * LEADING_BYTES
 
 _BAD_NAME = "bad.jsonl"
@@ -199,15 +203,6 @@ class _Written:
             ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """A block's lines, and which of its records are bad."""
-
-    data: bytes
-    bad: tuple[tuple[int, BadRecord], ...] = ()
-    protected: Mapping[str, int] = field(default_factory=dict)
-
-
 @dataclass(slots=True)
 class _Progress:
     """How far one rendering has come, and what it has met on its way."""
@@ -222,27 +217,28 @@ class _Progress:
 class Renderer:
     """Renders one range, or as much of it as fits into one part.
 
-    ``limit`` is in bytes of JSON; None for a part whose last key is already fixed. Raises WrongAccount,
-    WorkspaceError, and what the source raises; whatever it raises, no file is left behind.
+    ``limit`` is in bytes of JSON; None for a part whose last key is already fixed. ``ahead`` may encode more
+    blocks than are asked of it. Raises WrongAccount, WorkspaceError, and what the source raises; whatever it
+    raises, no file is left behind.
     """
 
-    def __init__(self, form: Format, rendering: Rendering, account: str, limit: int | None) -> None:
-        self._format = form
+    def __init__(
+        self, form: Format, rendering: Rendering, account: str, limit: int | None, ahead: Ahead = one_by_one
+    ) -> None:
+        self._encoding = Encoding(form, rendering, account)
         self._rendering = rendering
-        self._account = account
         self._limit = limit
+        self._ahead = ahead
 
     def render(self, blocks: Iterable[Block], room: Room, member: str) -> Rendered:
         """Make the archive of these blocks in ``room``."""
-        with _Files(room, self._rendering, member) as files:
+        with (
+            _Files(room, self._rendering, member) as files,
+            closing(self._ahead(self._encoding, blocks)) as found,
+        ):
             come, final = _Progress(), True
-            for block in blocks:
-                if not block.belongs_to(self._account):
-                    raise WrongAccount(
-                        f"the source answered with a record of another account than '{self._account}'",
-                        hint="nothing was delivered; check the source's query and its account column",
-                    )
-                final = self._add(block, files, come)
+            for block, encoded in found:
+                final = self._add(block, encoded, files, come)
                 if not final:
                     break
             content = files.finish(come.late)
@@ -250,18 +246,17 @@ class Renderer:
                 content = replace(content, filtered=come.filtered, protected=dict(come.protected))
         return Rendered(files.body, content, files.bad, come.last_key, final, files.batches)
 
-    def _add(self, block: Block, files: _Files, come: _Progress) -> bool:
+    def _add(self, block: Block, encoded: Encoded, files: _Files, come: _Progress) -> bool:
         """Write a block's records, as many as fit; whether those are all."""
-        chosen = self._format.chosen(block)
+        chosen, lines = encoded.chosen, encoded.lines
         kept = block if chosen is None else block.pick(chosen)
-        lines = self._encode(kept)
         taken, passed = len(kept), len(block)
         if self._limit is not None and come.written_bytes + len(lines.data) > self._limit:
             room = self._limit - come.written_bytes
             taken = _fitting(kept, lines.data, room, empty=come.written_bytes == 0)
             if taken < len(kept):
                 kept = kept.slice(0, taken)
-                lines = self._encode(kept)
+                lines = self._encoding.lines(kept)
                 passed = _end_of_key(block, chosen[taken - 1] if chosen else taken - 1) if taken else 0
         if taken:
             files.add(lines.data, kept, [record for _, record in lines.bad])
@@ -272,54 +267,6 @@ class Renderer:
             come.last_key = block.key(passed - 1)
             come.filtered += passed - taken
         return passed == len(block)
-
-    def _encode(self, block: Block) -> _Lines:
-        if not len(block):
-            return _Lines(b"")
-        if block.branch is Branch.UNREADABLE:
-            reason = "its time cannot be read"
-            bad = [(index, self._bad(block, index, reason)) for index in range(len(block))]
-            return self._with_bad([b""] * len(block), bad)
-        try:
-            data, protected = self._format.encode(block)
-        except ValueError as error:
-            return self._encode_halves(block, str(error))
-        longest = self._rendering.max_record_bytes
-        if len(data) <= longest:
-            return _Lines(data, protected=protected)
-        lines = data.split(b"\n")[:-1]
-        bad = [
-            (index, _bad_record(block.id(index), f"longer than {longest} bytes", line))
-            for index, line in enumerate(lines)
-            if len(line) > longest
-        ]
-        return (
-            replace(self._with_bad(lines, bad), protected=protected) if bad else _Lines(data, (), protected)
-        )
-
-    def _encode_halves(self, block: Block, reason: str) -> _Lines:
-        """Find the records that cannot be rendered without giving up the speed of the others."""
-        if len(block) == 1:
-            return self._with_bad([b""], [(0, self._bad(block, 0, reason))])
-        middle = len(block) // 2
-        left, right = self._encode(block.slice(0, middle)), self._encode(block.slice(middle, len(block)))
-        moved = tuple((index + middle, record) for index, record in right.bad)
-        protected = Counter(left.protected)
-        protected.update(right.protected)
-        return _Lines(left.data + right.data, left.bad + moved, protected)
-
-    def _with_bad(self, lines: list[bytes], bad: list[tuple[int, BadRecord]]) -> _Lines:
-        """Lines without their line feeds, some of which are replaced by the form that always renders."""
-        for index, record in bad:
-            lines[index] = self._format.bad_line(record)
-        return _Lines(b"".join(line + b"\n" for line in lines), tuple(bad))
-
-    def _bad(self, block: Block, index: int, reason: str) -> BadRecord:
-        return _bad_record(block.id(index), reason, block.raw(index))
-
-
-def _bad_record(record_id: str, reason: str, whole: bytes) -> BadRecord:
-    return BadRecord(record_id, reason, len(whole), whole[:KEPT_BYTES])
 
 
 def _fitting(block: Block, data: bytes, room: int, *, empty: bool) -> int:

@@ -73,6 +73,10 @@ CONNECT_PATIENCE_S: Final = 4.0
 MOST_HUNG: Final = 64
 """After so many attempts that hung, a run leaves exports in trouble to the next one: it has to end."""
 
+SLOWED: Final = (
+    "nothing is lost, the run did without it; if it was out of memory, allow more or set a smaller --workers"
+)
+
 OVERTAKEN_S: Final = 0.5
 """How long to leave an export alone that another run moves faster than this one."""
 
@@ -129,6 +133,12 @@ class Turns:
 
     def run(self) -> None:
         """Take turns until nothing is due, the time is up, or nothing can run."""
+        with self._means.pipeline.helped(self._means.settings.encoders) as encoders:
+            self._take()
+        for loss in encoders.losses:
+            self._means.observer.slowed(loss, SLOWED)
+
+    def _take(self) -> None:
         workers = self._means.settings.workers
         with ThreadPoolExecutor(workers, thread_name_prefix="render") as render, self._sending:
             while True:

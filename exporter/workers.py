@@ -213,6 +213,8 @@ class Workers:
             observer.failed(self._jobs[name], failure.error())
         elif kind == "finished":
             observer.finished(self._jobs[value])
+        elif kind == "slowed":
+            observer.slowed(*value)
 
     def _deal(self, worker: _Worker, most: int) -> None:
         """The next exports in line: fewer towards the end, so that all are through at the same time."""
@@ -294,8 +296,9 @@ def _work(
 ) -> None:
     told = _Told(connection)
     supply = _Supply(connection, jobs, told)
-    # What it delivers is counted where it is told.
-    means = replace(means, observer=told, settings=replace(means.settings, list_objects=False))
+    # What it delivers is counted where it is told. An encoder beside each, for the last one that is large.
+    settings = replace(means.settings, list_objects=False, encoders=min(means.settings.encoders, 1))
+    means = replace(means, observer=told, settings=settings)
     report = Report()
     turns = Turns(means, [], now, lane_id, report, standings, supply)
     try:
@@ -369,6 +372,9 @@ class _Told:
 
     def finished(self, job: Job) -> None:
         self._news.append(("finished", job.name))
+
+    def slowed(self, why: str, hint: str) -> None:
+        self._news.append(("slowed", (why, hint)))
 
     def pass_on(self) -> None:
         """Let the other process know."""

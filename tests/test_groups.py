@@ -363,11 +363,11 @@ def _deliver_alone(stand: Stand) -> None:
     ready.discard()
 
 
-def _full(renderer: Any, form: Any, rendering: Any, account: str, limit: Any) -> Any:  # noqa: ANN401
+def _full(renderer: Any, form: Any, rendering: Any, account: str, *others: Any) -> Any:  # noqa: ANN401
     """A renderer that finds no room, for one of them."""
     if account == "c":
         raise WorkspaceError("no space", hint="make room")
-    return renderer(form, rendering, account, limit)
+    return renderer(form, rendering, account, *others)
 
 
 def test_a_ledger_that_fails_says_so_of_all_and_leaves_nothing_half_made(

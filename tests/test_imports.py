@@ -157,8 +157,18 @@ RULES: Final = (
         "what is behind a database's rows knows no rule, and no other storage",
     ),
     Rule(
+        "encoding",
+        ("interfaces", *VALUES),
+        "pure: what comes of a block is the same in any process",
+    ),
+    Rule(
+        "encoders",
+        ("encoding", "interfaces", *VALUES),
+        "processes that encode, wherever blocks come from and whatever becomes of lines",
+    ),
+    Rule(
         "rendering",
-        ("interfaces", "archive", "batches", *VALUES),
+        ("encoding", "interfaces", "archive", "batches", *VALUES),
         "it makes archives, and knows neither ledger nor store",
     ),
     Rule(
@@ -173,7 +183,10 @@ RULES: Final = (
     ),
     Rule(
         "reading",
-        ("steps", "packages", "rendering", "workspace", "retries", "interfaces", *VALUES),
+        (
+            *("steps", "packages", "rendering", "encoders", "workspace", "retries", "interfaces"),
+            *VALUES,
+        ),
         "it renders what it is told to, and knows neither ledger nor store",
     ),
     Rule(
@@ -190,7 +203,7 @@ RULES: Final = (
         "pipeline",
         (
             *("steps", "beginning", "reading", "delivering", "packages", "workspace", "ledger.rules"),
-            *("schedule", "keys", "interfaces", *VALUES),
+            *("encoders", "schedule", "keys", "interfaces", *VALUES),
         ),
         "the protocol is one, whatever drivers are plugged in: it sees seams alone",
     ),

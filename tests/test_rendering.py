@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 from exporter import archive
 from exporter.columns import Layout, Roles, RowBlock, TextTimes
+from exporter.encoding import KEPT_BYTES
 from exporter.errors import WorkspaceError, WrongAccount
 from exporter.formats import compile_format
 from exporter.formats.compiled import bad_form
 from exporter.model import LEADING_BYTES, QUARANTINE_BYTES, QUARANTINE_RECORDS, BadRecord, Branch, Rendering
-from exporter.rendering import KEPT_BYTES, WHOLE_BYTES, BadRecords, Renderer
+from exporter.rendering import WHOLE_BYTES, BadRecords, Renderer
 from exporter.workspace import MEMORY_BYTES, Workspace
 from tests.kit import reference
 from tests.kit.archives import Here, bytes_of

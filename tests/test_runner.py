@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from exporter import grouping, places, turns
+from exporter.encoders import Encoders
 from exporter.errors import (
     Conflict,
     LedgerError,
@@ -25,6 +26,7 @@ from exporter.errors import (
     SourceChanged,
     WrongAccount,
 )
+from exporter.formats import compile_format
 from exporter.ledger.memory import MemoryStorage
 from exporter.ledger.rules import Ledger
 from exporter.model import Content, Package, Plan, Range, Receipt, Rendering, Stamp, Window
@@ -38,6 +40,7 @@ from tests.kit.observers import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from exporter.ledger.rules import Standing
     from exporter.pipeline import Pipeline
@@ -84,6 +87,9 @@ class Script:
     uploads: dict[str, Callable[[Ready], object]] = field(default_factory=dict)
     prepared: list[str] = field(default_factory=list)
     known: list[Mapping[str, Standing | None]] = field(default_factory=list)
+
+    def helped(self, count: int) -> AbstractContextManager[Encoders]:
+        return Encoders(count, compile_format)
 
     def prepare(
         self,

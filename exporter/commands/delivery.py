@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4
 """Processes unless somebody asks for more: each takes memory, whatever processors a machine has."""
 
+MOST_ENCODERS = 2
+"""Processes beside one that renders: with more than two, it would not hand out blocks fast enough."""
+
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """What a container is allowed: microseconds of CPU in so many microseconds, or "max"."""
 
@@ -163,7 +166,12 @@ def deliver_until(
         insist = options.insist or work.lane_id != LIVE_LANE
         listed = options.json or options.dry_run
         settings = Settings(
-            min(workers, RENDERERS), budget=budget, insist=insist, processes=processes, list_objects=listed
+            min(workers, RENDERERS),
+            budget=budget,
+            insist=insist,
+            processes=processes,
+            encoders=min(processes - 1, MOST_ENCODERS),
+            list_objects=listed,
         )
         runner = Runner(pipeline, app.ledger, observer, wiring.clock, settings, stop)
         report = _recorded(app, lambda begin: runner.run(work.jobs, work.now, work.lane_id, begin))

@@ -150,6 +150,8 @@ class ProtectedBlock:
     ``rows`` are its records' places in the first block, for which ``taken`` counts.
     """
 
+    is_portable = False  # what another process counted would be lost
+
     def __init__(
         self, block: Block, protection: Protection, rows: Sequence[int], taken: dict[str, set[int]]
     ) -> None:

@@ -119,5 +119,9 @@ class LogObserver:
             **({"exc_info": internal} if internal else {}),
         )
 
+    def slowed(self, why: str, hint: str) -> None:
+        """Nothing has failed, but some of it took longer than it should."""
+        self._log.warning("slowed", why=why, hint=hint)
+
     def finished(self, job: Job) -> None:
         """Nothing more is due; said by the report."""

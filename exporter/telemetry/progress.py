@@ -84,6 +84,10 @@ class ProgressObserver:
         self._progress.update(self._task, completed=len(self._done))
         self._show()
 
+    def slowed(self, why: str, hint: str) -> None:
+        """Nothing has failed, but some of it took longer than it should."""
+        self._console.print(f"slowed: {why}; {hint}", markup=False, highlight=False)
+
     def _show(self) -> None:
         failing = f"  [red]{len(self._failing):,} failing[/]" if self._failing else ""
         delivered = f"{self._deliveries:,} {self._what}  {self._records:,} records"

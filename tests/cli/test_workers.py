@@ -102,7 +102,7 @@ def test_a_few_exports_are_not_worth_another_process(tmp_path: Path, monkeypatch
         vendor.export(f"a-{number}")
         vendor.insert(f"a-{number}", START)
     vendor.start()
-    monkeypatch.delattr(os, "fork")
+    monkeypatch.delattr(workers, "Workers")
     assert vendor("run", "--workers", "8").status == 0
 
 

@@ -6,6 +6,7 @@ A bench is a source together with the hand that inserts records into it, as the 
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from exporter.model import Branch, Key, Range, Seal, Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from exporter.interfaces import Source
+    from exporter.interfaces import Block, Source
 
 BEGIN = datetime(2026, 11, 19, 23, 59, 50, tzinfo=UTC)  # a window soon crosses midnight
 WINDOW_S = 10
@@ -281,6 +282,39 @@ def test_raw_never_fails(make: Callable[[], Bench]) -> None:
     assert b"needle" in block.raw(0)
     with pytest.raises(ValueError, match="unreadable"):
         block.columns[bench.source.columns()[1]].instants()
+
+
+def test_a_portable_block_is_the_same_in_another_process(make: Callable[[], Bench]) -> None:
+    """Pickled and read again it has the same columns, keys and raw forms; so have its parts."""
+    bench = make()
+    one = all_branches(bench)
+    bench.insert("acme", at(4), '\t\\N\n"ä\u2028\r\x01')
+    wide = replace(one, seal=bench.source.seal())
+    time = bench.source.columns()[1]
+    found = list(bench.source.read([wide], None))
+    assert sum(len(block) for _, block in found) == 12
+    assert any(block.is_portable for _, block in found)
+    for _, block in found:
+        if block.is_portable:
+            for part in (block, block.slice(1, 3), block.slice(0, 0), block.pick(range(0, len(block), 2))):
+                again = pickle.loads(pickle.dumps(part, pickle.HIGHEST_PROTOCOL))
+                assert _shown(again, time) == _shown(part, time)
+            _shown(block, time)  # so that it has made what it can
+            again = pickle.loads(pickle.dumps(block, pickle.HIGHEST_PROTOCOL))
+            assert _shown(again.slice(1, 3), time) == _shown(block.slice(1, 3), time)
+            assert _shown(again.pick([0]), time) == _shown(block.pick([0]), time)
+
+
+def _shown(block: Block, time: str) -> list[object]:
+    """All that can be seen of a block."""
+    is_readable = len(block) and block.branch is not Branch.UNREADABLE
+    return [
+        (block.branch, len(block), block.is_portable, list(zip(*block.keys(), strict=True))),
+        [(block.key(row), block.id(row), block.raw(row)) for row in range(len(block))],
+        [(name, list(column.json()), list(column.strings())) for name, column in block.columns.items()],
+        [block.belongs_to(account) for account in LOOK_ALIKES],
+        list(block.columns[time].instants()) if is_readable else None,
+    ]
 
 
 def test_quiet_until_passes_over_no_record(make: Callable[[], Bench]) -> None:

@@ -100,6 +100,8 @@ class CopyValues:
 class CopyBlock:
     """A block over rows of COPY; ``split`` gives the values of a column, where the rows are split already."""
 
+    is_portable = True
+
     def __init__(
         self, branch: Branch, layout: CopyLayout, rows: Sequence[bytes], split: _Split | None = None
     ) -> None:
@@ -112,6 +114,10 @@ class CopyBlock:
     def __len__(self) -> int:
         """How many records."""
         return len(self._rows)
+
+    def __reduce__(self) -> tuple[Callable[..., CopyBlock], tuple[object, ...]]:
+        """Its rows as one, which is a hundred times as fast."""
+        return _unpacked, (self.branch, self._layout, b"".join(self._rows))
 
     @property
     def size_bytes(self) -> int:
@@ -202,6 +208,12 @@ class CopyBlock:
 
     def _kind(self, name: str) -> Kind:
         return self._layout.columns[self._layout.position(name)].kind
+
+
+def _unpacked(branch: Branch, layout: CopyLayout, joined: bytes) -> CopyBlock:
+    rows = [row + b"\n" for row in joined.split(b"\n")]
+    rows.pop()  # what follows the last one
+    return CopyBlock(branch, layout, rows)
 
 
 def _of_some(whole: _Split, indexes: Sequence[int], name: str) -> list[bytes]:

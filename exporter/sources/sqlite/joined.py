@@ -149,6 +149,7 @@ class JoinedBlock:
     """A block of records on time over joined columns."""
 
     branch = Branch.ON_TIME
+    is_portable = True
 
     def __init__(self, layout: Layout, form: Form, count: int, joined: Mapping[str, Joined]) -> None:
         self._layout = layout
@@ -160,6 +161,10 @@ class JoinedBlock:
     def __len__(self) -> int:
         """How many records."""
         return self._count
+
+    def __reduce__(self) -> tuple[type[JoinedBlock], tuple[object, ...]]:
+        """Its columns, and nothing that was made of them."""
+        return JoinedBlock, (self._layout, self._form, self._count, self._joined)
 
     @cached_property
     def columns(self) -> Mapping[str, JoinedColumn]:

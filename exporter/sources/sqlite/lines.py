@@ -205,6 +205,8 @@ def _stand_as_they_are(texts: Sequence[bytes]) -> bool:
 class LineBlock(JoinedBlock, Lined):
     """A block that has its lines, and keys, and no columns."""
 
+    is_portable = False  # nothing is left to do for another process
+
     def __init__(
         self, layout: Layout, form: Form, count: int, joined: Mapping[str, Joined], lines: bytes
     ) -> None:
