@@ -54,7 +54,6 @@ def main() -> None:
     arguments = _arguments()
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]  # they would lead the peers elsewhere
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each run would compile anew
     minutes = (FILLING_MINUTES + sum(MINUTES[name] for name in arguments.cases)) * arguments.factor
     print(
         f"{', '.join(arguments.cases)}: about {max(1, round(minutes * arguments.runs / 5))} min", flush=True
