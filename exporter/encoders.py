@@ -161,8 +161,8 @@ class _Ahead:
 class Encoders:
     """So many processes, for one range at a time: who comes meanwhile does without.
 
-    To be entered while no other thread runs, whose locks the forks would find held for ever. Once it is left,
-    ``losses`` says what ended some of them too early.
+    To be entered before threads that encode or load anything: what locks they held, the forks would find held
+    for ever. Once it is left, ``losses`` says what ended some of them too early.
     """
 
     def __init__(self, count: int, compile_format: FormatCompiler) -> None:

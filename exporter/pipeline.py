@@ -81,7 +81,7 @@ class Pipeline(Beginning):
         self.rest()
 
     def helped(self, count: int) -> AbstractContextManager[Encoders]:
-        """So many more processes encode what is large; to be entered while no other thread runs."""
+        """So many more processes encode what is large; to be entered before there are renderers."""
         return self._readings.helped(count)
 
     def rest(self) -> None:

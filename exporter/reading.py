@@ -98,7 +98,7 @@ class Readings:
 
     @contextmanager
     def helped(self, count: int) -> Iterator[Encoders]:
-        """So many processes encode what is large; to be entered while no other thread runs."""
+        """So many processes encode what is large; to be entered before there are renderers."""
         with Encoders(count, self._compile) as self._encoders:
             yield self._encoders
 

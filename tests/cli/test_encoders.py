@@ -12,7 +12,7 @@ import pytest
 from exporter import encoders
 from exporter.turns import SLOWED
 from tests.cli.test_databases import POSTGRES_TABLE
-from tests.cli.test_workers import children, is_running, slow_down
+from tests.cli.test_workers import children, die_with_one, is_running, slow_down
 from tests.kit.command_line import START, TODAY, Vendor, rfc3339
 from tests.kit.postgres import shared_postgres
 from tests.kit.processes import wait_until
@@ -225,12 +225,8 @@ def test_each_worker_has_one_encoder_and_leaves_none(crowd: Vendor, monkeypatch:
 def test_a_worker_that_is_killed_takes_its_encoder_with_it(
     crowd: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(package: Package) -> None:
-        if package.name.startswith("audit/a-03/"):
-            os.kill(os.getpid(), signal.SIGKILL)
-
     with monkeypatch.context() as patch:
-        note_encoders(patch, crowd.folder, die)
+        note_encoders(patch, crowd.folder, die_with_one)
         answer = crowd("run", "--json", "--workers", "2")
     assert json.loads(answer.out)["error"]["error"] == "a worker process was ended by SIGKILL"
     forked = {process_id for one in _noted(crowd.folder) for process_id in one}

@@ -77,7 +77,7 @@ def test_processes_of_a_run_share_what_was_loaded_before_them(tmp_path: Path, ki
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     processes = [json.loads(file.read_text(encoding="utf-8")) for file in told.iterdir()]
-    assert len(processes) == 2 * len(("worker", "encoder"))
+    assert len(processes) == 4  # two workers, and an encoder of each
     for one in processes:
         assert library in one["before"]
         since = {name for name in one["since"] if name.partition(".")[0] in LIBRARIES}

@@ -224,17 +224,18 @@ def test_a_budget_ends_the_starting_of_new_work_in_all_processes(
 # --- deaths ------------------------------------------------------------------------------------------------
 
 
+def die_with_one(package: Package) -> None:
+    """What slows down deliveries, where one of them is the end of its process."""
+    if package.name.startswith("audit/a-03/"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_worker_that_is_killed_takes_nothing_with_it(
     crowd: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others go on, the run says what happened, and the next one delivers what that worker had taken."""
-
-    def die(package: Package) -> None:
-        if package.name.startswith("audit/a-03/"):
-            os.kill(os.getpid(), signal.SIGKILL)
-
     with monkeypatch.context() as patch:
-        slow_down(patch, die)
+        slow_down(patch, die_with_one)
         answer = crowd("run", "--json", "--workers", "2")
     report = json.loads(answer.out)
     assert (answer.status, report["error"]["error"]) == (10, "a worker process was ended by SIGKILL")
