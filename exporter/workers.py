@@ -180,7 +180,7 @@ class Workers:
                 worker = there[connection]  # type: ignore[index]
                 try:
                     kind, value = worker.connection.recv()
-                except EOFError:
+                except (EOFError, OSError):  # an OSError where it died within a message, or with one unread
                     del there[worker.connection]
                     self._is_gone(worker)
                 else:

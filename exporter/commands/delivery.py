@@ -233,6 +233,8 @@ def stopping() -> Iterator[threading.Event]:
         signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    if sys.platform != "win32":  # where it is ignored, as it may be inherited, no child's end has a reason
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield stop
     finally:

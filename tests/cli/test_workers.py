@@ -248,6 +248,42 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(
     assert list((crowd.folder / "work").glob("*")) == []
 
 
+@pytest.mark.parametrize("left", ["unread", "half", "nothing"])
+def test_a_worker_may_die_at_any_point_of_a_conversation(
+    crowd: Vendor, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """With an answer that it never read, in the midst of a message of its own, or between them."""
+
+    def die(self: workers._Supply, most: int) -> list[Job]:
+        if left == "unread":
+            self._connection.send(("more", most))
+            self._connection.poll(PATIENCE_S)
+        elif left == "half":
+            os.write(self._connection.fileno(), b"\0\0\1\0a part of 256 bytes")
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers._Supply, "take", die)
+        answer = crowd("run", "--json", "--workers", "2")
+    assert json.loads(answer.out)["error"]["error"] == "a worker process was ended by SIGKILL"
+    assert crowd("run", "--workers", "2").status == 0
+    assert crowd.event_ids() == RECORDS
+
+
+def test_what_a_worker_died_of_is_told_by_whoever_was_started_with_sigchld_ignored(
+    crowd: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_down(monkeypatch, die_with_one)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        answer = crowd("run", "--json", "--workers", "2")
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert json.loads(answer.out)["error"]["error"] == "a worker process was ended by SIGKILL"
+
+
 def test_a_worker_with_a_defect_says_so(crowd: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = Pipeline.prepare
 
