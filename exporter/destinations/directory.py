@@ -1,8 +1,9 @@
 """The driver for a directory: a file appears under its name whole, durable and once, or not at all.
 
 A file is written and synced under ``.incoming`` and then hard-linked to its name: unlike a rename, a
-link never replaces. It must not follow a name out of its root, nor delete anything but its own
-leftovers and probes. A directory keeps no metadata and no content type.
+link never replaces. A large archive is linked from the workspace, where nobody could tell that from a
+copy. It must not follow a name out of its root, nor delete anything but its own leftovers and probes. A
+directory keeps no metadata and no content type.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, Self
 
 from exporter.destinations.directory_folders import Folders, inode_of, sync
+from exporter.destinations.directory_links import Links
 from exporter.destinations.object_store import ObjectStoreSettings
 from exporter.destinations.probe import prove_create_only
 from exporter.destinations.uploads import changed, opened
@@ -91,6 +93,7 @@ class DirectoryStore:
             self._root = _real(path)
         self._incoming = self._root / ".incoming"
         self._folders = Folders(str(self._root))
+        self._links = Links()
         self._followed: tuple[int, int] | None = (
             None  # the root that `_leads_out` found no link on the way to
         )
@@ -120,18 +123,23 @@ class DirectoryStore:
 
     def put(self, package: Package, progress: Callable[[int], None]) -> Receipt:
         """Create the file whole, or not at all; never replace one."""
-        temporary = self._temporary()
+        temporary, linked = self._temporary(), None
         try:
             with opened(package) as archive, _refusing(package.name):
                 folder = self._folder_of(package.name)
                 self._sweep_once()
                 with self._new_file(temporary) as file:
-                    _copy(package, archive, file, progress)
+                    linked = self._linked(package, archive, file)
+                    if linked:
+                        self._links.prove(package, archive, progress)
+                    else:
+                        _copy(package, archive, file, progress)
                 self._folders.make(folder)
-            self._publish(temporary, f"{self._root}/{package.name}", folder)
+            self._publish(linked or temporary, f"{self._root}/{package.name}", folder)
         finally:
-            with suppress(OSError):  # the outcome is decided; a leftover is swept a day later
-                os.unlink(temporary)  # noqa: PTH108 - text, as `folders` has it
+            for leftover in filter(None, (temporary, linked)):
+                with suppress(OSError):  # the outcome is decided; what stays is swept a day later
+                    os.unlink(leftover)  # noqa: PTH108 - text, as `folders` has it
         return Receipt(f"{self.name}/{package.name}")
 
     def prepare(self, names: Sequence[str]) -> None:
@@ -177,6 +185,13 @@ class DirectoryStore:
         except FileNotFoundError:
             self._folders.make(str(self._incoming))
             return FileIO(os.open(path, flags, 0o666), "w")
+
+    def _linked(self, package: Package, archive: Opened, file: FileIO) -> str | None:
+        """A name for a large archive itself; None where it has to be copied, and for a small one."""
+        if package.content.archive_bytes <= CHUNK_BYTES:
+            return None
+        name = self._temporary()
+        return name if self._links.make(package, archive, file, name) else None
 
     def _folder_of(self, name: str) -> str:
         """Where the file of this name belongs, inside of the root whatever links there are."""
