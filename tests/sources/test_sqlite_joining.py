@@ -21,7 +21,7 @@ from exporter.model import Branch, Range, Seal, Window
 from exporter.sources.sqlite import SqliteSource
 from exporter.sources.sqlite import ahead as module
 from exporter.sources.sqlite.joined import NULL, ODD, JoinedBlock
-from exporter.sources.sqlite.joining import Joining
+from exporter.sources.sqlite.joining import _PIECES_AHEAD, Joining
 from exporter.sources.sqlite.snapshot import Snapshot
 from tests.kit import sqlite_values
 
@@ -331,6 +331,50 @@ def test_a_search_that_takes_long_is_interrupted(path: Path, monkeypatch: pytest
     next(reading)
     assert begun.wait(timeout=60)
     reading.close()
+    assert not threads()
+
+
+def test_sqlite_runs_a_few_pieces_ahead_and_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not wait for whoever works on the first one; what waits is memory."""
+    fill(path, usual(50, "x"))
+    source, real, read = source_of(path, block_rows=2), Joining._next, threading.Semaphore(0)
+
+    def counted(self: Joining, after: Any) -> Any:  # noqa: ANN401 - as the real one
+        piece = real(self, after)
+        read.release()
+        return piece
+
+    monkeypatch.setattr(Joining, "_next", counted)
+    reading = source.read([Range("acme", WINDOW, source.seal(), None)], None)
+    next(reading)
+    for _ in range(1 + _PIECES_AHEAD):
+        assert read.acquire(timeout=60)
+    assert not read.acquire(timeout=0.1)
+    next(reading)
+    assert read.acquire(timeout=60)
+    assert not read.acquire(timeout=0.1)
+    assert sum(len(block) for _, block in reading) == 50 - 2 * 2
+    assert not threads()
+
+
+def test_nothing_is_read_behind_a_piece_that_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before it comes first; then its error, and no record that was left out."""
+    fill(path, usual(50, "x"))
+    source, real, asked = source_of(path, block_rows=2), Joining._next, 0
+
+    def fails_once(self: Joining, after: Any) -> Any:  # noqa: ANN401 - as the real one
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise sqlite3.OperationalError("disk I/O error")
+        return real(self, after)
+
+    monkeypatch.setattr(Joining, "_next", fails_once)
+    reading, found = source.read([Range("acme", WINDOW, source.seal(), None)], None), 0
+    with pytest.raises(SourceError, match="disk I/O error"):  # noqa: PT012 - what came before is looked at
+        for _, block in reading:
+            found += len(block)
+    assert (found, asked) == (2 * 2, 3)
     assert not threads()
 
 

@@ -25,6 +25,7 @@ _SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXTS
 )
 _FLAT = _SCALARS | st.lists(_SCALARS, max_size=3) | st.dictionaries(_TEXTS, _SCALARS, max_size=3)
+_OBJECTS = st.none() | st.dictionaries(_TEXTS, _FLAT, max_size=3)
 _NESTED = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner))
 _SPLICES = st.sampled_from(
     [
@@ -60,6 +61,19 @@ def test_what_is_remarkable_is_found_wherever_it_stands_and_by_both_engines(text
     """Bytes that are no UTF-8, controls, escapes and separators; and nothing else."""
     for whole in (text + b"}", b"{" + text + b"}", b"{" + text + b"a" * 17_000 + b"}"):
         assert looks.is_remarkable(whole) == spoken_for(whole)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(_BYTES, max_size=8).map(b"".join).filter(lambda text: MARK.encode() not in text))
+def test_both_looks_find_the_same_where_there_are_no_texts_of_json(text: bytes) -> None:
+    """The quicker one, too, which takes its look at what is beyond ASCII by itself."""
+    whole = b"{" + text + b"}"
+    assert looks.are_as_they_stand(whole) != spoken_for(whole)
+
+
+def _is_led(values: list[Any]) -> bool:
+    """Whether the first of some values promises no objects."""
+    return values[0] is not None and not isinstance(values[0], dict)
 
 
 def written(value: Any, *, is_compact: bool, is_ascii: bool) -> str:  # noqa: ANN401 - anything JSON has
@@ -209,11 +223,23 @@ def test_what_is_nearly_json_is_none(nearly: str) -> None:
 
 
 @settings(deadline=None)
-@given(values=st.lists(_FLAT, min_size=1, max_size=4), is_compact=st.booleans())
-def test_flat_json_as_it_is_usually_written_is_known_at_once(values: list[Any], is_compact: bool) -> None:  # noqa: FBT001
-    """With a space behind colons and commas or without, every escape and every number."""
-    texts = [written(value, is_compact=is_compact, is_ascii=True) for value in values]
-    assert looks.are_as_they_stand("\n".join(f'{{"a":{MARK}{text}{MARK}}}' for text in texts).encode())
+@given(
+    values=st.lists(_OBJECTS, min_size=1, max_size=4)
+    | st.lists(_FLAT, min_size=1, max_size=4).filter(_is_led),
+    is_compact=st.booleans(),
+    is_ascii=st.booleans(),
+)
+@example(values=[None, {"a": {"b": 1}, "c": [2]}], is_compact=True, is_ascii=True)
+@example(values=[{"a": "\u2027\x7f\xa0é€😀\U0010ffff"}], is_compact=True, is_ascii=False)
+def test_json_as_it_is_usually_written_is_known_at_once(
+    values: list[Any],
+    is_compact: bool,  # noqa: FBT001
+    is_ascii: bool,  # noqa: FBT001
+) -> None:
+    """Flat, or lists and objects in objects; with a space behind colons and commas or without."""
+    texts = [written(value, is_compact=is_compact, is_ascii=is_ascii) for value in values]
+    whole = "\n".join(f'{{"a":{MARK}{text}{MARK}}}' for text in texts)
+    assert looks.are_as_they_stand(whole.encode()) == (re.search("[\x85\u2028\u2029]", whole) is None)
 
 
 def test_it_is_looked_deeper_after_many_texts_that_were_json_all_the_same() -> None:
@@ -226,6 +252,14 @@ def test_it_is_looked_deeper_after_many_texts_that_were_json_all_the_same() -> N
         assert asked < 1_000
     assert asked > 1
     assert not looks.are_as_they_stand(whole.replace(b"1", b"[{}]"))
+
+
+def test_texts_of_which_only_the_first_are_objects_are_known_after_many() -> None:
+    """And nothing else is taken for an object."""
+    whole = f'{{"a":{MARK}{{}}{MARK},"b":{MARK}[1]{MARK}}}'.encode()
+    assert not looks.are_as_they_stand(whole)
+    looks._SIGHT.misses = 1_000
+    assert looks.are_as_they_stand(whole)
 
 
 @pytest.mark.parametrize("odd", [b"\xff", b"\xe2\x80", b"\xed\xa0\x80", "\u2028".encode(), "\x85".encode()])

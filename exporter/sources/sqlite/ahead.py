@@ -1,12 +1,13 @@
-"""One call on a connection that runs ahead in a thread of its own, while what came before is worked on.
+"""Calls on a connection that run ahead in a thread of its own, while what came before is worked on.
 
 It must not know what is called.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,41 +20,38 @@ _MOMENT_S: Final = 0.01
 
 
 class Ahead(Generic[Result]):
-    """What the call raises comes with its result. Leaving interrupts it."""
+    """They run one after the other. What one raises comes with its result. Leaving interrupts them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._thread: ThreadPoolExecutor | None = None
-        self._call: Future[Result] | None = None
+        self._calls: deque[Future[Result]] = deque()
 
     def start(self, call: Callable[[], Result]) -> None:
-        """Begin it; there is no other under way."""
+        """Begin it, once those that were started before are done."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
-        self._call = self._thread.submit(call)
+        self._calls.append(self._thread.submit(call))
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether there is a call whose result nobody has taken."""
-        return self._call is not None
+    def __len__(self) -> int:
+        """How many calls there are whose results nobody has taken."""
+        return len(self._calls)
 
     def finish(self) -> None:
         """Wait until the connection is free."""
-        if self._call is not None:
-            wait((self._call,))
+        wait(self._calls)
 
     def result(self) -> Result:
-        """What the call answers, or raises."""
-        call, self._call = cast("Future[Result]", self._call), None
-        return call.result()
+        """What the oldest call answers, or raises."""
+        return self._calls.popleft().result()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._call is not None and not self._call.cancel():
-            while not self._call.done():
-                self._connection.interrupt()  # again and again: what has not begun yet does not notice
-                wait((self._call,), timeout=_MOMENT_S)
+        begun = [call for call in reversed(self._calls) if not call.cancel()]  # none begins meanwhile
+        while not all(call.done() for call in begun):
+            self._connection.interrupt()  # again and again: what has not begun yet does not notice
+            wait(begun, timeout=_MOMENT_S)
         if self._thread is not None:
             self._thread.shutdown()

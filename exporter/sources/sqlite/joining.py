@@ -14,7 +14,6 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from exporter.columns import NumberTimes
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 _COLUMN_BYTES: Final = 2_000_000
 """The most that a joined column may take: SQLite gives up at more, before it has taken the memory."""
 _BLOCK_BYTES: Final = 1_500_000
+_PIECES_AHEAD: Final = 3
+"""So that SQLite need not wait for whoever takes the pieces; each is memory."""
 _FEW_ROWS: Final = 32
 _TRIES: Final = 4
 """So many pieces in a row that cannot be joined, and the rest is not tried."""
@@ -91,8 +92,14 @@ class _Piece:
     drawn: Drawn | None = None
     keys: Mapping[str, Joined] = field(default_factory=dict)
 
+    @property
+    def can_be_followed(self) -> bool:
+        """Whether the next piece may be read before anybody has looked at this one."""
+        return not self.is_final and bool(self.block or self.drawn)
+
 
 _NOTHING: Final = _Piece(0, _Place(0, 0), is_final=True)
+_UNREAD: Final = _Piece(0, _Place(0, 0), is_final=False)
 
 
 class Joining:
@@ -112,6 +119,7 @@ class Joining:
         self._candidates = candidates
         self._layout = layout
         self._block_rows = self._rows = block_rows
+        self._front: _Piece | None = None
         self._form: Form | None = None
         self._tries = self._line_tries = 0
         self._time, self._id = quoted(layout.roles.time), quoted(layout.roles.id)
@@ -125,11 +133,11 @@ class Joining:
     def blocks(self, by_rows: Callable[[Condition], Generator[Block]]) -> Generator[Block]:
         """The blocks in their order; ``by_rows`` reads the candidates that meet more terms. To be closed."""
         after: _Place | None = None
-        piece = self._next(after)
+        piece = self._read(after)
         with Ahead[_Piece | None](self._records.connection) as ahead:
             while piece is not None and piece.count:
-                if not piece.is_final and (piece.block or piece.drawn):
-                    ahead.start(partial(self._next, piece.last))
+                while piece.can_be_followed and len(ahead) < _PIECES_AHEAD:
+                    ahead.start(self._read_on)
                 if piece.drawn is not None:
                     piece = self._looked_at(piece, piece.drawn, after, ahead)
                     if piece is None:
@@ -142,11 +150,25 @@ class Joining:
                     return
                 after = piece.last
                 self.last = (self._records.times.python.key(after.time), after.id)
-                if piece.is_final:
-                    piece = _NOTHING
-                else:
-                    piece = ahead.result() if ahead.is_under_way else self._next(after)
+                piece = _NOTHING if piece.is_final else self._after(after, ahead)
             self.is_done = piece is not None
+
+    def _after(self, after: _Place, ahead: Ahead[_Piece | None]) -> _Piece | None:
+        """The piece behind a record, which may have been read."""
+        while ahead:
+            piece = ahead.result()
+            if piece is not _UNREAD:
+                return piece
+        return self._read(after)
+
+    def _read(self, after: _Place | None) -> _Piece | None:
+        self._front = self._next(after)
+        return self._front
+
+    def _read_on(self) -> _Piece | None:
+        """In the thread: the piece behind the last one that was read, unless that one has to do first."""
+        front, self._front = self._front, None  # where this fails, nothing is read behind it
+        return self._read(front.last) if front is not None and front.can_be_followed else _UNREAD
 
     # --- Pieces ------------------------------------------------------------------------------------
 

@@ -37,12 +37,25 @@ _REMARKABLE: Final = b"|".join(
 )
 """What is in no line that may be taken as it is; of one that ends in a brace."""
 
+_WELL_FORMED: Final = rb"\A(?:%b)*\z" % b"|".join(
+    (
+        rb"[\x00-\x7f]|[\xc3-\xdf]%b|\xe0[\xa0-\xbf]%b|\xed[\x80-\x9f]%b" % ((_MORE,) * 3),
+        rb"[\xe1\xe3-\xec\xee\xef]%b{2}|\xf0[\x90-\xbf]%b{2}|\xf4[\x80-\x8f]%b{2}" % ((_MORE,) * 3),
+        rb"[\xf1-\xf3]%b{3}" % _MORE,
+        # As above, but for U+0085, U+2028 and U+2029.
+        rb"\xc2[\x80-\x84\x86-\xbf]|\xe2(?:[\x81-\xbf]%b|\x80[\x80-\xa7\xaa-\xbf])" % _MORE,
+    )
+)
+"""A whole text without what is remarkable beyond ASCII: told in a quarter of the time."""
+
 _UNREMARKABLE: Final = rb"(?:[^\x00-\x1f\\]|\\[\"\\bfnrt]|\}\n\{)*"
 _STRING: Final = rb"\"(?:[^\x00-\x1f\"\\]|\\(?:[\"\\/bfnrt]|u[0-9A-Fa-f]{4}))*\""
 _NUMBER: Final = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _SCALAR: Final = rb"%b|%b|true|false|null" % (_STRING, _NUMBER)
 _SHALLOW, _DEEP = 1, 3
 """How deep lists and objects may lie in each other; the deeper, the longer it takes to make ready for it."""
+_OBJECTS: Final = 2
+"""The same where texts are objects alone."""
 _MANY_MISSES: Final = 50
 
 
@@ -83,9 +96,9 @@ def are_as_they_stand(text: bytes) -> bool:
 
     False where that is not certain: texts of JSON may lie deeper than is looked, or have other spaces.
     """
-    if not text.isascii() and is_remarkable(text):
+    if not text.isascii() and not _SIGHT.finds(_WELL_FORMED, text):
         return False
-    return _SIGHT.finds(_lines(_SHALLOW if _SIGHT.misses < _MANY_MISSES else _DEEP), text)
+    return _SIGHT.finds(_expression(text), text)
 
 
 def were_as_they_stand() -> None:
@@ -93,14 +106,25 @@ def were_as_they_stand() -> None:
     _SIGHT.misses += 1
 
 
-@lru_cache(maxsize=2)
-def _lines(depth: int) -> bytes:
+def _expression(text: bytes) -> bytes:
+    """The one that is most likely to be found."""
+    if _SIGHT.misses >= _MANY_MISSES:
+        return _lines(_DEEP)
+    first = text.find(SEPARATOR) + 1
+    # Mostly they are objects: to look for nothing else takes two thirds of the time.
+    are_objects = text[first : first + 1] in {b"{", b"n"}
+    return _lines(_OBJECTS, are_objects=True) if are_objects else _lines(_SHALLOW)
+
+
+@lru_cache(maxsize=3)
+def _lines(depth: int, *, are_objects: bool = False) -> bytes:
     """A whole text of lines; as JSON has it, but for spaces that hardly anybody writes."""
     json = _SCALAR
     for _ in range(depth):
         member = rb"%b: ?(?:%b)" % (_STRING, json)
-        json = rb"%b|\{(?:%b(?:, ?%b)*)?\}|\[(?:(?:%b)(?:, ?(?:%b))*)?\]" % (
-            *(_SCALAR, member, member),
-            *(json, json),
-        )
+        one_object = rb"\{(?:%b(?:, ?%b)*)?\}" % (member, member)
+        json_list = rb"\[(?:(?:%b)(?:, ?(?:%b))*)?\]" % (json, json)
+        json = rb"%b|%b|%b" % (_SCALAR, one_object, json_list)
+    if are_objects:
+        json = rb"null|%b" % one_object
     return rb"\A%b(?:%b(?:%b)%b%b)*\z" % (_UNREMARKABLE, SEPARATOR, json, SEPARATOR, _UNREMARKABLE)
