@@ -61,15 +61,17 @@ lock: $(READY) ## look for newer versions of the dependencies
 		--no-annotate --no-header tests/bench/requirements.txt --output-file tests/bench/requirements.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build audit_exporter.egg-info exporter/_bulk.*so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml exporter/_bulk.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …"; exit 1; }
 	@echo "setting up $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import exporter.bulk' && $(BIN)/python -c 'import exporter._bulk' 2>/dev/null || \
+		echo "without a C compiler: exporter/_bulk.c is left out, and Python does the same, slower"
 	@touch $@
 
 # An environment of their own: beside ours they would change what is measured.

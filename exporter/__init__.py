@@ -33,7 +33,8 @@ Imports run one way, and ``tests/test_imports.py`` holds them to it::
     reading, destinations, ledger -> retries (stamina, without a word of its own)
     wiring -> sqlite_memory (how SQLite takes memory, in sources and ledger alike)
     schedule, keys, archive, batches, columns -> model (pure: no clock, no network, no configuration)
-    columns, formats -> fragments (of JSON)
+    sources, formats -> bulk (rows into columns, columns into lines) -> _bulk (the same in C)
+    columns, formats, bulk -> fragments (of JSON)
 """
 
 __version__ = "0.1.0"

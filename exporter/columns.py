@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import orjson
 
-from exporter.fragments import Strings
+from exporter.fragments import Strings, Values
 from exporter.model import Branch
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ class ValueColumn:
 def _fragments(values: Sequence[object]) -> Sequence[bytes]:
     """Each value as JSON, the whole column in one call of orjson where it can.
 
-    Split at line feeds, because an indented list has one before every value and JSON strings never
-    hold a raw one. (Splitting at `","` would be wrong: the text `a",` ends in these bytes, too.)
+    An indented list has a line feed before every value, and JSON strings never hold a raw one. (Splitting at
+    `","` would be wrong: the text `a",` ends in these bytes, too.)
     """
     if not values:
         return []
@@ -167,7 +167,7 @@ def _fragments(values: Sequence[object]) -> Sequence[bytes]:
         listed = orjson.dumps(values, option=orjson.OPT_INDENT_2)
     except orjson.JSONEncodeError:  # an int of more than 64 bits, or a lone surrogate: one by one
         return [_fragment(value) for value in values]
-    return _escape_separators(listed)[4:-2].split(b",\n  ")
+    return Values.of_lines(_escape_separators(listed)[4:-2].replace(b",\n  ", b"\n"), len(values))
 
 
 def _all_finite(values: Sequence[object]) -> bool:
@@ -208,14 +208,16 @@ def quoted_texts(joined: bytes) -> Strings:
         for raw, escape in _ESCAPES.items():  # the backslash first: the others bring one
             if raw in remarkable:
                 joined = joined.replace(raw, escape)
-    return Strings(_escape_separators(joined).split(SEPARATOR))
+    count = joined.count(SEPARATOR) + 1
+    return Strings(Values.of_lines(_escape_separators(joined).replace(SEPARATOR, b"\n"), count))
 
 
-def json_texts(joined: bytes) -> list[bytes]:
+def json_texts(joined: bytes) -> Sequence[bytes]:
     """Each of some texts of a JSON column, which SEPARATOR joins, as its own JSON where it is any."""
     if not _are_json(joined):
         return [_json_text(text.decode()) for text in joined.split(SEPARATOR)]
-    return _escape_separators(joined.translate(_WHITESPACE_TO_SPACES)).split(SEPARATOR)
+    count, joined = joined.count(SEPARATOR) + 1, joined.translate(_WHITESPACE_TO_SPACES)
+    return Values.of_lines(_escape_separators(joined).replace(SEPARATOR, b"\n"), count)
 
 
 def _are_json(joined: bytes) -> bool:

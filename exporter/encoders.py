@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections import deque
 from contextlib import ExitStack, closing, suppress
@@ -24,7 +25,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Never, Self
 
-from exporter.encoding import Encoded, Encoding, one_by_one
+from exporter.encoding import Encoded, Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 ALONE_BYTES: Final = 4_000_000
 """Of lines: a range that has fewer is through before another process has compiled its format."""
+ALONE_SHARE: Final = 2 / 3
+"""Of the time: where encoding takes less, others wait for the source or the archive as this process does."""
 
 _BLOCK_BYTES = 2 << 20
 _LINES_BYTES = 4 << 20
@@ -187,12 +190,16 @@ class Encoders:
         self, task: Task, encoding: Encoding, blocks: Iterable[Block]
     ) -> Generator[tuple[Block, Encoded]]:
         """Blocks and what comes of them, in their order; some more are read than have been asked for."""
-        rest = iter(blocks)
-        size_bytes = 0
-        for block, encoded in one_by_one(encoding, rest):
-            yield block, encoded
+        rest, began = iter(blocks), time.monotonic()
+        size_bytes, encoding_s = 0, 0.0
+        for block in rest:
+            before = time.monotonic()
+            encoded = encoding.encode(block)
+            encoding_s += time.monotonic() - before
             size_bytes += len(encoded.lines.data)
-            if size_bytes > ALONE_BYTES and self._processes and self._taken.acquire(blocking=False):
+            yield block, encoded
+            is_worthwhile = size_bytes > ALONE_BYTES and encoding_s > ALONE_SHARE * (time.monotonic() - began)
+            if is_worthwhile and self._processes and self._taken.acquire(blocking=False):
                 break
         else:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from tests.kit.encoding import HARD, PLAIN, alone, listed, row, shared, some_blo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from exporter.encoding import Encoded
     from exporter.interfaces import Block
 
 COUNT = 2
@@ -33,6 +35,7 @@ def encoders() -> Iterator[Encoders]:
     """Two processes that help from the second block of a range on; none of them is lost."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ALONE_BYTES", -1)
+        patch.setattr(module, "ALONE_SHARE", -1)
         with Encoders(COUNT, compile_format) as made:
             yield made
         assert made.losses == []
@@ -102,6 +105,38 @@ def test_a_small_range_is_nobody_elses(encoders: Encoders, monkeypatch: pytest.M
     found, elsewhere = shared(encoders, PLAIN, blocks)
     assert found == alone(PLAIN, blocks)
     assert 1 <= elsewhere <= 3
+
+
+class Slow(kit.Counted):
+    """An encoding that takes its time."""
+
+    def encode(self, block: Block) -> Encoded:
+        time.sleep(0.01)
+        return super().encode(block)
+
+
+@pytest.mark.parametrize(("encoding", "pause_s"), [(kit.Counted(PLAIN), 0.01), (Slow(PLAIN), 0.02)])
+def test_where_encoding_takes_the_smaller_part_of_the_time_nobody_helps(
+    encoders: Encoders, monkeypatch: pytest.MonkeyPatch, encoding: kit.Counted, pause_s: float
+) -> None:
+    """Other processes would take processors from the source, and memory, for nothing."""
+    monkeypatch.setattr(module, "ALONE_SHARE", 2 / 3)
+
+    def coming() -> Iterator[Block]:
+        for block in some_blocks(10):
+            time.sleep(pause_s)
+            yield block
+
+    assert len(list(encoders.encode(PLAIN, encoding, coming()))) == encoding.here == 10
+
+
+def test_where_encoding_is_what_takes_the_time_others_help(
+    encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ALONE_SHARE", 2 / 3)
+    encoding = Slow(PLAIN)
+    assert len(list(encoders.encode(PLAIN, encoding, some_blocks(10)))) == 10
+    assert encoding.here < 10
 
 
 def test_not_much_more_is_read_than_was_asked_for(encoders: Encoders) -> None:

@@ -39,6 +39,7 @@ PARENT: Final = os.getpid()
 @pytest.fixture(autouse=True)
 def _they_help_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ALONE_BYTES", -1)
+    monkeypatch.setattr(module, "ALONE_SHARE", -1)
 
 
 def opened() -> set[int]:

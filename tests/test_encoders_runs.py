@@ -54,6 +54,7 @@ def delivered(folder: Path, encoders: int, limit: int) -> list[list[bytes]]:
 def test_the_same_batches_go_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """Their sizes and order, of which a journal is kept, depend on nobody's pace."""
     monkeypatch.setattr(module, "ALONE_BYTES", 1000)
+    monkeypatch.setattr(module, "ALONE_SHARE", -1)
     given: list[int] = []
     leave = module.Encoders.__exit__
 

@@ -40,7 +40,7 @@ class Rule(NamedTuple):
 
 PURE: Final = ("model",)
 VALUES: Final = ("model", "errors")
-SEAM: Final = ("interfaces", "columns", "fragments", *VALUES)
+SEAM: Final = ("interfaces", "columns", "fragments", "bulk", *VALUES)
 WITHIN_RULES: Final = ("ledger.history", "ledger.lanes", "ledger.events", "ledger.guards")
 
 RULES: Final = (
@@ -51,6 +51,8 @@ RULES: Final = (
     Rule("keys", PURE, "pure: a name is a function of its parts, whatever the store"),
     Rule("archive", PURE, "pure: it writes lines, and knows neither record nor destination"),
     Rule("fragments", (), "what columns are made of, in sources and formats alike"),
+    Rule("_bulk", (), "what is compiled knows nothing of Python's side"),
+    Rule("bulk", ("fragments", "_bulk"), "it moves bytes, and knows nothing of what they mean"),
     Rule("columns", (*PURE, "fragments"), "pure: every source makes blocks with it, so it knows none"),
     Rule("libpq", ("errors",), "source and ledger reach PostgreSQL alike, and know nothing of each other"),
     Rule("sqlite_memory", (), "source and ledger take SQLite's memory alike, and know nothing of each other"),
@@ -345,7 +347,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES: Final = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+MODULES: Final = {name_of(path): path for path in sorted([*ROOT.rglob("*.py"), *ROOT.rglob("*.pyi")])}
 
 
 def imports_of(source: str, package: str) -> Iterator[Import]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from exporter.bulk import weave
 from exporter.fragments import QUOTE, Same, Strings
 
 if TYPE_CHECKING:
@@ -21,15 +22,7 @@ def woven(parts: Iterable[Part], count: int) -> bytes:
     texts, columns = _sorted_out(parts, count)
     if not columns or not count:
         return texts[0] * count
-    # A list of all pieces in their order, filled a column at a time: each of these calls runs in C.
-    step = 2 * len(columns)
-    pieces: list[bytes] = [texts[-1] + texts[0]] * (step * count + 1)
-    pieces[0], pieces[-1] = texts[0], texts[-1]
-    for place, column in enumerate(columns):
-        pieces[2 * place + 1 :: step] = column
-        if place:
-            pieces[2 * place : -1 : step] = [texts[place]] * count
-    return b"".join(pieces)
+    return weave(texts, columns, count)
 
 
 def each_woven(parts: Iterable[Part], count: int) -> Sequence[bytes]:
@@ -46,13 +39,14 @@ def _sorted_out(parts: Iterable[Part], count: int) -> tuple[list[bytes], list[Se
 
     A column that has the same value in every record is a text.
     """
-    texts, columns = [b""], []
+    texts = [b""]
+    columns: list[Sequence[bytes]] = []
     for part in parts:
         if isinstance(part, bytes):
             texts[-1] += part
         elif type(part) is Strings:
             texts[-1] += QUOTE
-            columns.append(part.inside)
+            columns.append(part.values)
             texts.append(part.end)
         elif type(part) is Same and len(part) == count:
             texts[-1] += part.value

@@ -45,6 +45,7 @@ POSTGRES_FILL: Final = f"""
 def _they_help_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with lines of many megabytes."""
     monkeypatch.setattr(encoders, "ALONE_BYTES", 100_000)
+    monkeypatch.setattr(encoders, "ALONE_SHARE", -1)
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def watched(blocks: list[Block], out: TextIO) -> Iterator[Block]:
 
 def main(mode: str) -> None:
     module.ALONE_BYTES = -1  # type: ignore[misc]
+    module.ALONE_SHARE = -1  # type: ignore[misc]
     if mode == "ignoring":
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     lines = os.fdopen(os.dup(0))

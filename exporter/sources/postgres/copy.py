@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from exporter.fragments import Same
+from exporter.bulk import split
+from exporter.fragments import Same, Values
 from exporter.model import Branch
 from exporter.sources.postgres import values
 from exporter.sources.postgres.values import NULL, Kind
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from exporter.columns import NumberTimes, Roles
     from exporter.model import Key, Keys, Scalar
 
-    _Split = Callable[[str], list[bytes]]
+    _Split = Callable[[str], Values]
     """The values of a column by its name."""
 
 __all__ = ["CopyBlock", "CopyColumn", "CopyLayout", "CopyValues", "Kind", "blocks", "key_of"]
@@ -64,7 +65,7 @@ class CopyLayout:
 class CopyValues:
     """A column of a block. ``instants`` are those of the time column, in a branch where it is readable."""
 
-    def __init__(self, kind: Kind, layout: CopyLayout, fields: Sequence[bytes], *, is_time: bool) -> None:
+    def __init__(self, kind: Kind, layout: CopyLayout, fields: Values, *, is_time: bool) -> None:
         self._kind = kind
         self._layout = layout
         self._fields = fields
@@ -88,13 +89,12 @@ class CopyValues:
     def _converted(self, conversion: values.Conversion) -> Sequence[bytes]:
         if not self._fields:
             return []
-        first, count = self._fields[0], len(self._fields)
-        is_same = self._fields[-1] == first and self._fields.count(first) == count
-        fields = [first] if is_same else self._fields
+        only = self._fields.only()
+        fields = self._fields if only is None else Values([only])
         if not self._layout.valid_utf8:
             values.require_utf8(fields)
         found = conversion(fields)
-        return Same(found[0], count) if is_same else found
+        return found if only is None else Same(found[0], len(self._fields))
 
 
 class CopyBlock:
@@ -172,9 +172,9 @@ class CopyBlock:
             return False
         if len(self) == 1:
             return _field(self._rows[0], self._layout, self._layout.roles.account)[0] == expected
-        belongs = self._of(self._layout.roles.account).count(expected) == len(self)
+        belongs = self._of(self._layout.roles.account).only() == expected
         self._account = expected if belongs else None
-        return belongs
+        return belongs or not len(self)
 
     def raw(self, index: int) -> bytes:
         """What was read of one record, as JSON but for bytes that are not UTF-8."""
@@ -184,24 +184,23 @@ class CopyBlock:
         return json.dumps(record, ensure_ascii=False).encode(errors="surrogateescape")
 
     @cached_property
-    def _fields(self) -> list[bytes]:
-        """Every value of every row, row by row: a column is a stride of it."""
-        fields = b"".join(self._rows).replace(b"\n", b"\t").split(b"\t")
-        fields.pop()  # what follows the last separator
-        if len(fields) != len(self._rows) * len(self._layout.columns):
-            raise RuntimeError("rows of COPY do not have the columns of their layout")
-        return fields
+    def _fields(self) -> Sequence[Values]:
+        """Every column of the rows."""
+        try:
+            return split(self._rows, len(self._layout.columns))
+        except ValueError as error:  # which would be a bad record's
+            raise RuntimeError("rows of COPY do not have the columns of their layout") from error
 
-    def _of(self, name: str) -> list[bytes]:
+    def _of(self, name: str) -> Values:
         if self._split is not None:
             return self._split(name)
-        return self._fields[self._layout.position(name) :: len(self._layout.columns)]
+        return self._fields[self._layout.position(name)]
 
     def _column(self, name: str) -> CopyValues:
         layout = self._layout
         is_time = name == layout.roles.time and self.branch is not Branch.UNREADABLE
         if name == layout.roles.account and self._account is not None:
-            fields: Sequence[bytes] = Same(self._account, len(self))
+            fields = Values([self._account] * len(self))
         else:
             fields = self._of(name)
         return CopyValues(self._kind(name), layout, fields, is_time=is_time)
@@ -216,13 +215,12 @@ def _unpacked(branch: Branch, layout: CopyLayout, joined: bytes) -> CopyBlock:
     return CopyBlock(branch, layout, rows)
 
 
-def _of_some(whole: _Split, indexes: Sequence[int], name: str) -> list[bytes]:
-    fields = whole(name)
-    return [fields[index] for index in indexes]
+def _of_some(whole: _Split, indexes: Sequence[int], name: str) -> Values:
+    return whole(name).pick(indexes)
 
 
-def _scalars(fields: Sequence[bytes], kind: Kind) -> list[Scalar]:
-    if kind is Kind.INTEGER and NULL not in fields:
+def _scalars(fields: Values, kind: Kind) -> list[Scalar]:
+    if kind is Kind.INTEGER and not fields.has(NULL):
         return list(map(int, fields))
     return [_scalar(field, kind) for field in fields]
 

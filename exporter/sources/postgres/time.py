@@ -15,6 +15,7 @@ from psycopg import sql
 
 from exporter.columns import NANOSECONDS, NumberTimes
 from exporter.errors import SourceError
+from exporter.fragments import Values
 from exporter.sources.postgres.values import Kind, instants
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class SqlTimes:
 
     def second(self, copied: bytes) -> datetime:
         """The whole second of a time as COPY writes it."""
-        (instant,) = instants(self.column.kind, [copied], self.unit)
+        (instant,) = instants(self.column.kind, Values([copied]), self.unit)
         return datetime.fromisoformat(instant.decode().strip('"')[:19]).replace(tzinfo=UTC)
 
     def _within(self, low: sql.Composable, high: sql.Composable) -> list[sql.Composable]:

@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.columns import NANOSECONDS
-from exporter.fragments import QUOTE, Figures, Strings
+from exporter.fragments import QUOTE, Figures, Strings, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -122,7 +122,7 @@ def time_key(kind: Kind, value: bytes) -> str:
     return f"{day.decode()} {second.decode() or '00:00:00'}.{digits.decode():0<6}"
 
 
-def time_keys(kind: Kind, values: Sequence[bytes]) -> Sequence[str]:
+def time_keys(kind: Kind, values: Values) -> Sequence[str]:
     """The same of a whole column, all at once where none of them is odd."""
     found = None if kind is Kind.DATE else _canonical(kind, values)
     if found is None or _NO_TIME in found:
@@ -184,15 +184,15 @@ def _second(seconds: int) -> bytes:
 # --- Columns -----------------------------------------------------------------------------------------
 
 
-def require_utf8(values: Sequence[bytes]) -> None:
+def require_utf8(values: Values) -> None:
     """Raise ValueError unless all values are UTF-8."""
     try:
-        b"\n".join(values).decode()
+        values.joined.decode()
     except UnicodeDecodeError as error:
         raise ValueError("the text is not valid UTF-8") from error
 
 
-def instants(kind: Kind, values: Sequence[bytes], unit: str | None) -> Sequence[bytes]:
+def instants(kind: Kind, values: Values, unit: str | None) -> Sequence[bytes]:
     """Each value of a time column as an RFC 3339 time in UTC; ValueError if there is one without."""
     if unit is not None:
         return [number_instant(value, unit) for value in values]
@@ -204,9 +204,9 @@ def instants(kind: Kind, values: Sequence[bytes], unit: str | None) -> Sequence[
     return _as_strings(kind, found, b"Z")
 
 
-def _texts(values: Sequence[bytes]) -> Sequence[bytes]:
+def _texts(values: Values) -> Sequence[bytes]:
     """Each value as a JSON string, or null."""
-    joined = plain = b"\n".join(values)
+    joined = plain = values.joined
     # Looking for two bytes is slow: one quick pass leaves next to nothing to look through.
     remarkable = joined.translate(None, _ORDINARY)
     if rb"\v" in remarkable and _VERTICAL_TAB.search(joined):
@@ -214,24 +214,24 @@ def _texts(values: Sequence[bytes]) -> Sequence[bytes]:
     for raw, escape in _JSON_ESCAPES:
         if raw in remarkable:
             joined = joined.replace(raw, escape)
-    inside = values if joined == plain else joined.split(b"\n")
-    return _strings(inside) if NULL in remarkable else Strings(inside, joined)
+    inside = values if joined == plain else Values.of_lines(joined, len(values))
+    return _strings(inside) if NULL in remarkable else Strings(inside)
 
 
-def _strings(inside: Sequence[bytes], *, has_words: bool = True) -> Sequence[bytes]:
+def _strings(inside: Values, *, has_words: bool = True) -> Sequence[bytes]:
     r"""What is inside of JSON strings as these, but null for ``\N``, which no text is.
 
     No text has ``"\N"`` inside: its own quotes have a backslash before them, and ``\N`` is no escape.
     """
-    if NULL not in inside:
+    if not inside.has(NULL):
         return Strings(inside, has_words=has_words)
-    quoted = b'"%b"' % b'"\n"'.join(inside)
-    return quoted.replace(b'"%b"' % NULL, b"null").split(b"\n")
+    quoted = b'"%b"' % inside.joined.replace(b"\n", b'"\n"')
+    return Values.of_lines(quoted.replace(b'"%b"' % NULL, b"null"), len(inside))
 
 
-def _json_texts(values: Sequence[bytes]) -> Sequence[bytes]:
+def _json_texts(values: Values) -> Sequence[bytes]:
     """JSON text as it stands, but for the white space between tokens that would break a line."""
-    joined = plain = b"\n".join(values)
+    joined = plain = values.joined
     if b"\\" in joined:
         joined = joined.replace(rb"\\", _STAND_IN).replace(NULL, b"null")
         if b"\\" in joined:
@@ -241,27 +241,26 @@ def _json_texts(values: Sequence[bytes]) -> Sequence[bytes]:
     if not joined.isascii():
         for raw, escape in _LINE_SEPARATORS:
             joined = joined.replace(raw, escape)
-    return values if joined == plain else joined.split(b"\n")
+    return values if joined == plain else Values.of_lines(joined, len(values))
 
 
-def _integers(values: Sequence[bytes]) -> Sequence[bytes]:
-    return Figures(
-        values if NULL not in values else [b"null" if value == NULL else value for value in values]
-    )
+def _integers(values: Values) -> Sequence[bytes]:
+    if not values.has(NULL):
+        return Figures.like(values)
+    return Figures([b"null" if value == NULL else value for value in values])
 
 
-def _numbers(values: Sequence[bytes]) -> Sequence[bytes]:
-    together = b"\n".join(values)
-    if b"N" not in together and b"I" not in together:  # one of which is in whatever is no number
-        return Figures(values)
+def _numbers(values: Values) -> Sequence[bytes]:
+    if b"N" not in values.joined and b"I" not in values.joined:  # one of which is in whatever is no number
+        return Figures.like(values)
     return Figures([_NO_NUMBERS.get(value, value) for value in values])
 
 
-def _booleans(words: Mapping[bytes, bytes], values: Sequence[bytes]) -> Sequence[bytes]:
-    return Figures(map(words.__getitem__, values))
+def _booleans(words: Mapping[bytes, bytes], values: Values) -> Sequence[bytes]:
+    return Figures(list(map(words.__getitem__, values)))
 
 
-def _bytes(values: Sequence[bytes]) -> list[bytes]:
+def _bytes(values: Values) -> list[bytes]:
     return [b"null" if value == NULL else _base64(value) for value in values]
 
 
@@ -271,12 +270,12 @@ def _base64(value: bytes) -> bytes:
     return b'"%b"' % b2a_base64(unhexlify(value[3:]), newline=False)
 
 
-def _short_texts(values: Sequence[bytes]) -> Sequence[bytes]:
+def _short_texts(values: Values) -> Sequence[bytes]:
     """Texts of types whose values never need an escape, and are nobody's words."""
     return _strings(values, has_words=False)
 
 
-def _timestamps(kind: Kind, values: Sequence[bytes]) -> Sequence[bytes]:
+def _timestamps(kind: Kind, values: Values) -> Sequence[bytes]:
     """RFC 3339 with six digits; infinity, years before 1 and from 10000 on as PostgreSQL writes them."""
     mark = b"Z" if kind is Kind.TIMESTAMPTZ else b""
     found = _canonical(kind, values)
@@ -289,7 +288,7 @@ def _timestamps(kind: Kind, values: Sequence[bytes]) -> Sequence[bytes]:
             b"null" if inside == nothing else one for one, inside in zip(strings, strings.inside, strict=True)
         ]
     usual = _FORMS[kind].fullmatch
-    return [_instant(kind, value, mark) if usual(value) else _strings([value])[0] for value in values]
+    return [_instant(kind, value, mark) if usual(value) else _strings(Values([value]))[0] for value in values]
 
 
 def _instant(kind: Kind, value: bytes, mark: bytes) -> bytes:
@@ -298,12 +297,11 @@ def _instant(kind: Kind, value: bytes, mark: bytes) -> bytes:
 
 def _as_strings(kind: Kind, found: bytes, mark: bytes) -> Strings:
     """Canonical timestamps as RFC 3339 has them, with a mark in place of the zone."""
-    inside = found.replace(b" ", b"T").split(_zone(kind) + b"\n")
-    inside.pop()  # what follows the last one
-    return Strings(inside, end=mark + QUOTE, has_words=False)
+    joined = found.replace(b" ", b"T").replace(_zone(kind) + b"\n", b"\n")[:-1]
+    return Strings(Values.of_lines(joined, found.count(b"\n")), end=mark + QUOTE, has_words=False)
 
 
-def _canonical(kind: Kind, values: Sequence[bytes]) -> bytes | None:
+def _canonical(kind: Kind, values: Values) -> bytes | None:
     """Timestamps with six digits and their zone, each on a line, NULL as ``_NO_TIME``; None if one is odd."""
     zone = _zone(kind)
     width = _WIDTH + len(zone)
@@ -333,7 +331,7 @@ def _padded(value: bytes, zone: bytes) -> bytes:
     return (bare + b".000000" if len(bare) == _WIDTH_OF_SECOND else bare.ljust(_WIDTH, b"0")) + zone
 
 
-Conversion: TypeAlias = "Callable[[Sequence[bytes]], Sequence[bytes]]"
+Conversion: TypeAlias = "Callable[[Values], Sequence[bytes]]"
 
 AS_JSON: Final[Mapping[Kind, Conversion]] = {
     Kind.INTEGER: _integers,
