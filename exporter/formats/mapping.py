@@ -44,8 +44,7 @@ class MappedFormat:
         self._mapping: Any = mapping
         self._sequence = 0 if occasion is None else occasion.sequence
         self._window_end = _EPOCH if occasion is None else occasion.window_end
-        self._pieces, self.columns = _compiled(json.dumps(mapping), there)
-        self.template = template_of(mapping)
+        self._pieces, self.columns, self.template = _compiled(json.dumps(mapping), there)
 
     def encode(self, block: Block) -> bytes:
         """Lines; raises ValueError when a record cannot be rendered."""
@@ -84,9 +83,12 @@ class NativeFormat(MappedFormat):
 
 
 @lru_cache(maxsize=_COMPILED)
-def _compiled(mapping: str, there: frozenset[str] | None) -> tuple[Sequence[Piece], Sequence[str] | None]:
-    """What a line is woven of, and which columns it needs, None for all."""
-    return _pieces(json.loads(mapping), there)
+def _compiled(
+    mapping: str, there: frozenset[str] | None
+) -> tuple[Sequence[Piece], Sequence[str] | None, PlainTemplate | None]:
+    """What a line is woven of, which columns it needs, None for all, and how it looks if it is plain."""
+    read = json.loads(mapping)
+    return *_pieces(read, there), template_of(read)
 
 
 def _pieces(
