@@ -45,6 +45,7 @@ _AHEAD = 4  # blocks that are encoded here while one is waited for,
 _AHEAD_BYTES = 4 << 20  # unless their lines are more than this
 _PATIENCE_MS = 60_000  # what takes milliseconds hangs, or the machine does
 _DONE, _NOT_DONE = b"\1", b"\0"
+_OPEN: Final = Path("/proc/self/fd")
 
 
 class Task(NamedTuple):
@@ -169,7 +170,8 @@ class Encoders:
     """
 
     def __init__(self, count: int, compile_format: FormatCompiler) -> None:
-        self._count = count if sys.platform == "linux" else 0  # elsewhere forks may hang
+        # Elsewhere forks may hang; and what its parent has open, each has to find to close it.
+        self._count = count if sys.platform == "linux" and _OPEN.is_dir() else 0
         self._compile = compile_format
         self._processes: list[_Process] = []
         self.losses: list[str] = []
@@ -301,7 +303,7 @@ def _standard_streams() -> set[int]:
 
 def _close_all_but(kept: set[int]) -> None:
     """Whatever else is open, or connections would stay open as long as this process lives."""
-    for opened in list(Path("/proc/self/fd").iterdir()):
+    for opened in list(_OPEN.iterdir()):
         if int(opened.name) not in kept:
             with suppress(OSError):  # that of the listing is closed already
                 os.close(int(opened.name))

@@ -22,6 +22,7 @@ from tests.kit.encoding import HARD, PLAIN, alone, listed, row, shared, some_blo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from exporter.encoding import Encoded
     from exporter.interfaces import Block
@@ -94,6 +95,15 @@ def test_ranges_of_different_tasks_follow_one_another(encoders: Encoders) -> Non
         found, elsewhere = shared(encoders, task, blocks)
         assert found == alone(task, blocks)
         assert elsewhere
+
+
+def test_without_proc_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They could not let go of what their parent has open."""
+    monkeypatch.setattr(module, "_OPEN", tmp_path / "fd")
+    monkeypatch.delattr("os.fork")
+    with Encoders(COUNT, compile_format) as made:
+        blocks = some_blocks(3)
+        assert shared(made, PLAIN, blocks) == (alone(PLAIN, blocks), 0)
 
 
 def test_a_small_range_is_nobody_elses(encoders: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
