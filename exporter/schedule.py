@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _written(every: timedelta) -> str:
     return f"{every / _SECOND:g}s"
 
 
+@lru_cache(maxsize=1024)  # of thousands of exports nearly all ask for the same
 def next_boundary(after: datetime, every: timedelta, zone: ZoneInfo) -> datetime:
     """The first boundary later than this instant."""
     return _first_instant(_MIDNIGHT + (_multiples(after, every, zone) + 1) * every, zone)

@@ -296,19 +296,25 @@ def _work(
 ) -> None:
     told = _Told(connection)
     supply = _Supply(connection, jobs, told)
-    # What it delivers is counted where it is told. An encoder beside each, for the last one that is large.
-    settings = replace(means.settings, list_objects=False, encoders=min(means.settings.encoders, 1))
+    # An encoder beside each, for the last one that is large.
+    settings = replace(means.settings, encoders=min(means.settings.encoders, 1))
     means = replace(means, observer=told, settings=settings)
-    report = Report()
+    report = _Uncounted()
     turns = Turns(means, [], now, lane_id, report, standings, supply)
     try:
         turns.run()
     finally:
         told.pass_on()
     means.pipeline.rest()
-    report.delivered.clear()
     with suppress(BrokenPipeError):
         connection.send(("end", _End(report, [job.name for job in turns.waiting()])))
+
+
+class _Uncounted(Report):
+    """What is delivered is counted where it is told."""
+
+    def add(self, export: str, delivered: Delivered, *, list_object: bool) -> None:
+        pass
 
 
 class _Supply:
