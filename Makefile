@@ -67,11 +67,12 @@ $(READY): requirements.lock pyproject.toml exporter/_bulk.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …"; exit 1; }
 	@echo "setting up $(VENV) …"
+	@rm -f exporter/_bulk.*so
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c 'import exporter.bulk' && $(BIN)/python -c 'import exporter._bulk' 2>/dev/null || \
-		echo "without a C compiler: exporter/_bulk.c is left out, and Python does the same, slower"
+	@$(BIN)/python -c 'from exporter.bulk import IS_COMPILED; IS_COMPILED or print("exporter/_bulk.c was not compiled", \
+		"(it needs a C compiler and the headers of Python): Python does the same, slower")'
 	@touch $@
 
 # An environment of their own: beside ours they would change what is measured.

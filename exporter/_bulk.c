@@ -60,6 +60,8 @@ static int measure(const Span *rows, Py_ssize_t count, Py_ssize_t width, Py_ssiz
             if ((tab == NULL) != (column == width - 1))
                 return 0;
             const char *end = tab == NULL ? last : tab;
+            if (end - at >= PY_SSIZE_T_MAX - sizes[column])
+                return 0;
             *lengths++ = end - at;
             sizes[column] += end - at + 1;
             at = end + 1;
@@ -226,7 +228,7 @@ static PyObject *weave(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_ssize_t count;
     if (!PyArg_ParseTuple(arguments, "O!O!n:weave", &PyTuple_Type, &texts, &PyTuple_Type, &columns, &count))
         return NULL;
-    if (count < 1 || PyTuple_Size(texts) != PyTuple_Size(columns) + 1)
+    if (count < 1 || PyTuple_Size(columns) < 1 || PyTuple_Size(texts) != PyTuple_Size(columns) + 1)
         return PyErr_Format(PyExc_ValueError, "there is nothing to weave, or not one text more than columns");
     Span *before = spans_of(texts), *values = before == NULL ? NULL : spans_of(columns);
     if (values != NULL)

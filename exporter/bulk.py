@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.fragments import Values, joined
+from exporter.fragments import Values
 
 try:
     from exporter import _bulk
@@ -37,23 +37,29 @@ def split(rows: Sequence[bytes], width: int) -> Sequence[Values]:
 def weave(texts: Sequence[bytes], columns: Sequence[Sequence[bytes]], count: int) -> bytes:
     """The lines of ``count`` records, one after another: the values of each, and texts around them.
 
-    There is a text more than there are columns, of which there is one at least. Raises ValueError for a
-    column of another length: one value short would cost a record in silence.
+    No value has a raw line feed. There is a text more than there are columns, of which there is one at
+    least. Raises ValueError for other columns: one value short would cost a record in silence.
     """
+    if not columns or len(texts) != len(columns) + 1:
+        raise ValueError("there is nothing to weave, or not one text more than columns")
     if any(len(column) != count for column in columns):
         raise ValueError(f"not every column has {count} values")
     if not count:
         return b""
     if _bulk is None:
         return _weave(texts, columns, count)
-    return _bulk.weave(tuple(texts), tuple(map(joined, columns)), count)
+    return _bulk.weave(tuple(texts), tuple(map(_joined, columns)), count)
+
+
+def _joined(column: Sequence[bytes]) -> bytes:
+    return column.joined if isinstance(column, Values) else b"\n".join(column)
 
 
 def _split(rows: Sequence[bytes], width: int) -> Sequence[Values]:
+    if any(row.count(b"\t") != width - 1 or row.find(b"\n") != len(row) - 1 or not row for row in rows):
+        raise ValueError(f"not every row has {width} columns")
     values = b"".join(rows).replace(b"\n", b"\t").split(b"\t")
     values.pop()  # what follows the last separator
-    if len(values) != len(rows) * width:
-        raise ValueError(f"not every row has {width} columns")
     return [Values(values[place::width]) for place in range(width)]
 
 

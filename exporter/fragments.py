@@ -28,7 +28,7 @@ class Values(Sequence[bytes]):
     def __init__(
         self, listed: list[bytes] | None = None, *, joined: bytes | None = None, count: int | None = None
     ) -> None:
-        self._listed = listed
+        self._listed = [] if listed is None and joined is None else listed
         self._joined = joined
         self._count = len(listed or ()) if count is None else count
 
@@ -78,7 +78,8 @@ class Values(Sequence[bytes]):
         """Whether it is one of them."""
         if self._joined is None:
             return value in self.listed
-        return value in self._joined and b"\n%b\n" % value in b"\n%b\n" % self._joined
+        may_have = self._count > 0 and value in self._joined
+        return may_have and b"\n%b\n" % value in b"\n%b\n" % self._joined
 
     def __len__(self) -> int:
         return self._count

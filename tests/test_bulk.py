@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter import bulk
@@ -60,17 +60,20 @@ def test_a_column_has_its_value_of_every_row(table: tuple[int, list[list[bytes]]
     assert [column.joined for column in columns] == [b"\n".join(column) for column in columns]
 
 
+@pytest.mark.usefixtures("kind")
 @given(width=WIDTHS, rows=st.lists(st.binary(max_size=20), min_size=1, max_size=4))
-def test_compiled_no_row_of_another_form_is_split(
-    compiled: ModuleType, width: int, rows: list[bytes]
-) -> None:
+@example(width=2, rows=[b"1\n", b"1\t2\t3\n"])
+@example(width=2, rows=[b"1\n2\n"])
+@example(width=1, rows=[b"1\t", b"2\n"])
+@example(width=1, rows=[b""])
+def test_no_row_of_another_form_is_split(width: int, rows: list[bytes]) -> None:
     """Whatever bytes come: a tab or a line feed too many or too few, or none at all."""
     is_right = all(row.count(b"\t") == width - 1 and row.find(b"\n") == len(row) - 1 >= 0 for row in rows)
     if is_right:
-        assert len(compiled.split(tuple(rows), width)) == width
+        assert len(bulk.split(rows, width)) == width
     else:
         with pytest.raises(ValueError, match=f"not every row has {width} columns"):
-            compiled.split(tuple(rows), width)
+            bulk.split(rows, width)
 
 
 @pytest.mark.usefixtures("kind")
@@ -128,7 +131,7 @@ def test_compiled_whatever_comes_makes_lines_or_an_error(
     compiled: ModuleType, texts: list[bytes], columns: list[bytes], count: int
 ) -> None:
     """Also of lengths that nothing here would give it."""
-    fits = len(texts) == len(columns) + 1 and all(one.count(b"\n") == count - 1 for one in columns)
+    fits = 0 < len(columns) == len(texts) - 1 and all(one.count(b"\n") == count - 1 for one in columns)
     if count < 1 or not fits:
         with pytest.raises(ValueError, match=r"not every column|nothing to weave"):
             compiled.weave(tuple(texts), tuple(columns), count)
@@ -149,6 +152,20 @@ def test_compiled_wrong_arguments_are_errors(compiled: ModuleType) -> None:
         compiled.weave((b"", None), (b"1",), 1)
     with pytest.raises(MemoryError):
         compiled.weave((b"12", b"34"), (b"1",), 2**62)
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_column_that_knows_its_quotes_keeps_them() -> None:
+    assert bulk.weave([b"<", b">"], [Strings([b"a", b""])], 2) == b'<"a"><"">'
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize(
+    ("texts", "columns"), [([b"<"], [[b"1"]]), ([b"<", b">"], []), ([b"", b"", b""], [[b"1"]])]
+)
+def test_there_is_one_text_more_than_columns(texts: list[bytes], columns: list[list[bytes]]) -> None:
+    with pytest.raises(ValueError, match="nothing to weave"):
+        bulk.weave(texts, columns, 1)
 
 
 @pytest.mark.usefixtures("kind")

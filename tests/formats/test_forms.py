@@ -22,7 +22,7 @@ from exporter.formats.patterns import pattern_of
 from exporter.formats.secret_names import MASK
 from exporter.formats.secret_signs import places
 from exporter.formats.weaving import each_woven, woven
-from exporter.fragments import Figures, Same, Strings, has_null, has_words, joined, picked
+from exporter.fragments import Figures, Same, Strings, Values, has_null, has_words, joined, picked
 from exporter.model import Rendering
 from tests.formats.test_mapping import OCCASION, bound, file, formats, rows_of_anything  # noqa: F401 - a fixture
 from tests.formats.test_masking import TOKENS
@@ -87,6 +87,10 @@ columns_of_forms = st.one_of(
     st.lists(fragments_of_one, max_size=5).map(lambda inside: Strings(inside, end=b'Z"', has_words=False)),
     st.builds(Same, fragments_of_one | st.just(NULL), st.integers(0, 5)),
     st.lists(st.sampled_from([b"1", b"true", NULL]), max_size=5).map(Figures),
+    st.lists(st.sampled_from([b"1", b"", NULL]), max_size=5).map(Values),
+    st.lists(st.sampled_from([b"1", b"", NULL]), min_size=1, max_size=5).map(
+        lambda listed: Values.of_lines(b"\n".join(listed), len(listed))
+    ),
 )
 
 
@@ -108,6 +112,13 @@ def test_every_form_is_the_sequence_of_its_values(column: Sequence[bytes], data:
     some = picked(column, indexes)
     assert list(some) == [plain[index] for index in indexes]
     assert has_words(some) or not has_words(column) or not len(some)
+
+
+def test_no_values_are_no_empty_one() -> None:
+    for none in (Values([]), Values()):
+        assert (len(none), none.joined, none.listed, none.only()) == (0, b"", [], None)
+        assert not none.has(b"")
+    assert Values.of_lines(b"", 1).has(b"")
 
 
 @given(st.lists(st.tuples(columns_of_forms, st.sampled_from([b"", b",", b'"%s":'])), min_size=1, max_size=4))
